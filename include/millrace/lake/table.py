@@ -1,0 +1,249 @@
+"""One Delta table: replace a partition atomically, read a snapshot, find what is there.
+
+Writes carry a content digest in the commit, so that unchanged input commits nothing and a reference can be
+given back for it. The Delta runtime must not be *used* in a process that forks afterwards; importing is fine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from millrace.artifact import DatasetRef
+from millrace.errors import LakeConflictError, LakeError
+
+log = logging.getLogger(__name__)
+PARTITION = "partition"
+_ATTEMPTS = 8
+
+
+def content_digest(table: pa.Table) -> str:
+    """sha256 over schema and rows in their order; independent of how the rows are chunked.
+
+    Note: compute on rows in a fixed order; the digest is one of content *and* order.
+    """
+    sha = hashlib.sha256(str(table.schema.remove_metadata()).encode())
+    for column in table.columns:
+        values = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+        sha.update(np.packbits(values.is_valid().to_numpy(zero_copy_only=False)).tobytes())
+        # What lies under a null is undefined, and a slice carries its parent's buffers: hash the values alone.
+        present = pa.concat_arrays([values.drop_null()])
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, pa.schema([("c", present.type)])) as writer:
+            writer.write_batch(pa.record_batch([present], names=["c"]))
+        sha.update(sink.getvalue())
+    return sha.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A Delta table by its name under a lake.
+
+    Attributes:
+        lake: path or URI of the lake.
+        name: name of the table, slashes allowed (`flights/clean/flights`).
+    """
+
+    lake: str
+    name: str
+
+    @property
+    def uri(self) -> str:
+        """Where the table lies."""
+        return f"{self.lake.rstrip('/')}/{self.name}"
+
+    def exists(self) -> bool:
+        """True once something was committed."""
+        from deltalake import DeltaTable
+
+        return bool(DeltaTable.is_deltatable(self.uri))
+
+    def open(self, version: int | None = None) -> Any:
+        """The `deltalake.DeltaTable` at a version (latest by default).
+
+        Raises:
+            LakeError: there is no such table or version.
+        """
+        from deltalake import DeltaTable
+        from deltalake.exceptions import DeltaError, TableNotFoundError
+
+        try:
+            return DeltaTable(self.uri, version=version)
+        except (TableNotFoundError, DeltaError) as error:
+            raise LakeError(
+                f"no snapshot {'' if version is None else version} of table {self.name!r}",
+                where=self.uri,
+                remedy="run the stage that writes it first, or correct the version",
+            ) from error
+
+    def version(self) -> int:
+        """Latest version."""
+        return int(self.open().version())
+
+    def read(
+        self,
+        *,
+        version: int | None = None,
+        partitions: Sequence[str] | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> pa.Table:
+        """Rows of a snapshot, of the named partitions only where given, in the order they were written per file."""
+        table = self.open(version)
+        wanted = None if partitions is None else [(PARTITION, "in", list(partitions))]
+        return table.to_pyarrow_table(partitions=wanted, columns=None if columns is None else list(columns))
+
+    def partitions(self, version: int | None = None) -> list[str]:
+        """Keys present, sorted."""
+        if version is None and not self.exists():
+            return []
+        found = {item[PARTITION] for item in self.open(version).partitions()}
+        return sorted(found)
+
+    def files(self, *, version: int | None = None, partitions: Sequence[str] | None = None) -> list[str]:
+        """Absolute URIs of the Parquet files of a snapshot, for engines that scan files."""
+        wanted = None if partitions is None else [(PARTITION, "in", list(partitions))]
+        return list(self.open(version).file_uris(wanted))
+
+    def find(self, digest: str, partition: str = "") -> DatasetRef | None:
+        """The reference of the newest write of a partition, where its content has this digest."""
+        if not self.exists():
+            return None
+        found = self._newest_write(partition)
+        return found if found is not None and found.digest == digest else None
+
+    def replace(self, rows: pa.Table, *, partition: str = "", digest: str | None = None) -> DatasetRef:
+        """Replace one partition (or the whole unpartitioned table) in one commit; equal content commits nothing.
+
+        Args:
+            rows: the new content, without the partition column (it is added).
+            partition: key; "" for a table that has no partitions.
+            digest: digest of the content where the caller has one; else taken of the rows.
+
+        Raises:
+            LakeConflictError: other writers won every attempt.
+        """
+        from deltalake import CommitProperties, write_deltalake
+        from deltalake.exceptions import CommitFailedError
+
+        digest = digest or content_digest(rows)
+        if (known := self.find(digest, partition)) is not None:
+            log.info("%s %s: unchanged, nothing committed", self.name, partition)
+            return known
+        if partition:
+            key = pa.array([partition], pa.string()).take(pa.array([0] * rows.num_rows, pa.int64()))
+            rows = rows.append_column(PARTITION, key)
+        properties = CommitProperties(
+            custom_metadata={
+                "millrace.partition": partition,
+                "millrace.digest": digest,
+                "millrace.rows": str(rows.num_rows),
+            }
+        )
+        if not str(self.uri).startswith(("s3://", "gs://", "az://")):
+            Path(self.uri).mkdir(parents=True, exist_ok=True)
+        for attempt in range(_ATTEMPTS):
+            try:
+                write_deltalake(
+                    self.uri,
+                    rows,
+                    mode="overwrite",
+                    partition_by=[PARTITION] if partition else None,
+                    predicate=f"{PARTITION} = '{partition}'" if partition else None,
+                    commit_properties=properties,
+                )
+                break
+            except CommitFailedError:
+                time.sleep(0.05 * 2**attempt)
+                if (known := self.find(digest, partition)) is not None:
+                    return known
+        else:
+            raise LakeConflictError(
+                f"partition {partition!r} of {self.name!r} lost {_ATTEMPTS} commits to other writers",
+                where=self.uri,
+                remedy="run the task again once the other writer is done",
+            )
+        written = self._newest_write(partition)
+        if written is None:  # pragma: no cover - our own commit is in the history just written
+            raise LakeError("a commit of ours is not in the table's history", where=self.uri)
+        log.info("%s %s: %d rows committed as version %d", self.name, partition, rows.num_rows, written.version)
+        return DatasetRef(
+            table=self.name, version=written.version, partition=partition, rows=rows.num_rows, digest=digest
+        )
+
+    def append(self, rows: pa.Table, *, partition: str, marker: str) -> DatasetRef:
+        """Append rows under a marker once: a second append with the same marker commits nothing.
+
+        The marker is Delta's own transaction identifier (application id), so two racing writers cannot both win.
+        """
+        from deltalake import CommitProperties, Transaction, write_deltalake
+        from deltalake.exceptions import CommitFailedError
+
+        if (known := self._appended(marker, partition, rows.num_rows)) is not None:
+            return known
+        key = pa.array([partition], pa.string()).take(pa.array([0] * rows.num_rows, pa.int64()))
+        properties = CommitProperties(
+            custom_metadata={"millrace.partition": partition, "millrace.digest": marker},
+            app_transactions=[Transaction(app_id=marker, version=1)],
+        )
+        for attempt in range(_ATTEMPTS):
+            try:
+                write_deltalake(
+                    self.uri,
+                    rows.append_column(PARTITION, key),
+                    mode="append",
+                    partition_by=[PARTITION],
+                    commit_properties=properties,
+                )
+                return DatasetRef(
+                    table=self.name, version=self.version(), partition=partition, rows=rows.num_rows, digest=marker
+                )
+            except CommitFailedError:
+                time.sleep(0.05 * 2**attempt)
+                if (known := self._appended(marker, partition, rows.num_rows)) is not None:
+                    return known
+        raise LakeConflictError(
+            f"{_ATTEMPTS} commits to {self.name!r} lost to other writers",
+            where=self.uri,
+            remedy="run the task again once the other writer is done",
+        )
+
+    def _appended(self, marker: str, partition: str, rows: int) -> DatasetRef | None:
+        if not self.exists():
+            return None
+        table = self.open()
+        if table.transaction_version(marker) is None:
+            return None
+        return DatasetRef(
+            table=self.name,
+            version=int(table.version()),
+            partition=partition,
+            rows=rows,
+            digest=marker,
+            changed=False,
+        )
+
+    def _newest_write(self, partition: str) -> DatasetRef | None:
+        for commit in _history(self.open()):
+            if commit.get("millrace.partition") == partition and "millrace.digest" in commit:
+                return DatasetRef(
+                    table=self.name,
+                    version=int(commit["version"]),
+                    partition=partition,
+                    rows=int(commit.get("millrace.rows", 0)),
+                    digest=str(commit["millrace.digest"]),
+                    changed=False,
+                )
+        return None
+
+
+def _history(table: Any) -> Iterable[dict[str, Any]]:
+    commits: list[dict[str, Any]] = table.history()
+    return commits

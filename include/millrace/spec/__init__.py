@@ -1,0 +1,25 @@
+"""What a team writes in YAML: domains, use cases and policies. Values only; the graph is Python."""
+
+from millrace.spec.domain import CleanupSpec, DomainSpec, ExpectationSpec, FeatureTableSpec, SourceSpec
+from millrace.spec.load import list_specs, load_domain, load_policy, load_use_case
+from millrace.spec.policy import GateSpec, PolicySpec
+from millrace.spec.use_case import CandidateSpec, EvaluationSpec, LabelSpec, MonitoringSpec, UseCaseSpec
+
+__all__ = [
+    "CandidateSpec",
+    "CleanupSpec",
+    "DomainSpec",
+    "EvaluationSpec",
+    "ExpectationSpec",
+    "FeatureTableSpec",
+    "GateSpec",
+    "LabelSpec",
+    "MonitoringSpec",
+    "PolicySpec",
+    "SourceSpec",
+    "UseCaseSpec",
+    "list_specs",
+    "load_domain",
+    "load_policy",
+    "load_use_case",
+]

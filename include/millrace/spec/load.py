@@ -1,0 +1,130 @@
+"""Reading specs from YAML: errors name file, key, value and remedy."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import ValidationError
+
+from millrace.errors import SpecError
+from millrace.spec.base import Spec
+from millrace.spec.domain import DomainSpec
+from millrace.spec.policy import PolicySpec
+from millrace.spec.use_case import UseCaseSpec
+
+SpecT = TypeVar("SpecT", bound=Spec)
+Kind = Literal["domains", "use_cases", "policies"]
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def load_domain(folder: Path, name: str) -> DomainSpec:
+    """The domain `<folder>/domains/<name>.yaml`.
+
+    Raises:
+        SpecError: no such file, not YAML, or a key or value in it is wrong.
+    """
+    path = folder / "domains" / f"{name}.yaml"
+    domain = _load(path, DomainSpec)
+    _same_name(path, domain.name)
+    for table in domain.feature_tables.values():
+        if not (path.parent / table.sql).is_file():
+            raise SpecError(f"no such SQL file: {table.sql}", where=str(path), remedy="correct feature_tables.*.sql")
+    return domain
+
+
+def load_use_case(folder: Path, name: str) -> UseCaseSpec:
+    """The use case `<folder>/use_cases/<name>.yaml`.
+
+    Raises:
+        SpecError: no such file, not YAML, or a key or value in it is wrong.
+    """
+    path = folder / "use_cases" / f"{name}.yaml"
+    use_case = _load(path, UseCaseSpec)
+    _same_name(path, use_case.name)
+    return use_case
+
+
+def load_policy(folder: Path, tier: str) -> PolicySpec:
+    """The policy `<folder>/policies/<tier>.yaml`.
+
+    Raises:
+        SpecError: no such file, not YAML, or a key or value in it is wrong.
+    """
+    path = folder / "policies" / f"{tier}.yaml"
+    policy = _load(path, PolicySpec)
+    _same_name(path, policy.tier)
+    return policy
+
+
+def list_specs(folder: Path, kind: Kind) -> list[str]:
+    """Names of the specs of a kind, sorted."""
+    return sorted(path.stem for path in (folder / kind).glob("*.yaml"))
+
+
+def _load(path: Path, model: type[SpecT]) -> SpecT:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        near = difflib.get_close_matches(path.stem, [item.stem for item in path.parent.glob("*.yaml")], n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"add {path.name}, or correct the name"
+        raise SpecError(f"no spec {path.stem!r}", where=str(path), remedy=hint) from error
+    except UnicodeDecodeError as error:
+        raise SpecError("not UTF-8 text", where=str(path), remedy="save the file as UTF-8") from error
+    try:
+        values = yaml.load(text, Loader=_LOADER)  # noqa: S506 - a safe loader, in C where there is one
+    except yaml.YAMLError as error:
+        raise SpecError(f"not YAML: {error}", where=str(path), remedy="mend the syntax at that line") from error
+    if not isinstance(values, Mapping):
+        raise SpecError("not a mapping of keys to values", where=str(path), remedy="start the file with `name: …`")
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise _explain(path, model, error) from error
+
+
+def _explain(path: Path, model: type[Spec], error: ValidationError) -> SpecError:
+    faults, remedies = [], []
+    for fault in error.errors():
+        place = ".".join(str(part) for part in fault["loc"]) or "(the whole)"
+        if fault["type"] == "extra_forbidden":
+            known = _keys_at(model, fault["loc"][:-1])
+            near = difflib.get_close_matches(str(fault["loc"][-1]), known, n=1)
+            faults.append(f"unknown key {place!r}")
+            remedies.append(f"did you mean {near[0]!r}?" if near else f"remove it; known are: {', '.join(known)}")
+        elif fault["type"] == "missing":
+            faults.append(f"key {place!r} is missing")
+            remedies.append(f"add {place!r}")
+        else:
+            faults.append(f"{place}: {fault['msg'].removeprefix('Value error, ')} (is {_short(fault['input'])})")
+            remedies.append(f"correct {place!r}")
+    return SpecError("; ".join(faults), where=str(path), remedy="; ".join(dict.fromkeys(remedies)))
+
+
+def _keys_at(model: type[Spec], place: tuple[int | str, ...]) -> list[str]:
+    found: Any = model
+    for part in place:
+        field = getattr(found, "model_fields", {}).get(str(part))
+        found = field.annotation if field else _value_type(found)
+    return list(getattr(found, "model_fields", {}))
+
+
+def _value_type(annotation: Any) -> Any:
+    arguments = getattr(annotation, "__args__", ())
+    found = arguments[-1] if arguments else annotation
+    return getattr(found, "__origin__", found) if not hasattr(found, "model_fields") else found
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+def _same_name(path: Path, name: str) -> None:
+    if path.stem != name:
+        raise SpecError(
+            f"the file is called {path.stem!r} but says {name!r}", where=str(path), remedy="make the two the same"
+        )

@@ -1,0 +1,169 @@
+"""A use case: one prediction problem on a domain."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from millrace.spec.base import ColumnName, Name, Spec
+from millrace.spec.policy import GateSpec
+
+Problem = Literal["binary", "regression"]
+
+
+class LabelSpec(Spec):
+    """What is predicted, and when it becomes known.
+
+    Attributes:
+        expression: SQL over the clean row; null means there is no label (cancelled, diverted).
+        known_at: column of the clean table: the instant from which the label may be used.
+    """
+
+    expression: str
+    known_at: ColumnName
+
+
+class EntitySpec(Spec):
+    """What a prediction is made for: one clean row.
+
+    Attributes:
+        source: source of the domain whose clean rows are predicted.
+        key: column that identifies the row.
+        timestamp: column with the instant of prediction; features are those known then.
+    """
+
+    source: Name
+    key: ColumnName
+    timestamp: ColumnName
+
+
+class FeatureServiceSpec(Spec):
+    """What the model sees.
+
+    Attributes:
+        name: Feast feature service; a changed definition needs a new name.
+        views: feature table → its features; looked up as of the entity's timestamp.
+        row: column of the entity row → its type; known at prediction time, part of the request online.
+        categorical: those of all features that are categories.
+    """
+
+    name: Name
+    views: dict[Name, Annotated[list[ColumnName], Field(min_length=1)]]
+    row: dict[ColumnName, Literal["number", "category"]] = {}
+    categorical: list[ColumnName] = []
+
+    @property
+    def columns(self) -> list[str]:
+        """All features, in the order the model sees them: those of the row, then view by view."""
+        return [*self.row, *(name for features in self.views.values() for name in features)]
+
+    @property
+    def categories(self) -> list[str]:
+        """The features that are categories."""
+        return [*(name for name, kind in self.row.items() if kind == "category"), *self.categorical]
+
+
+class CandidateSpec(Spec):
+    """One model to try: a trainer by name and its parameters."""
+
+    trainer: str
+    params: dict[str, Any] = {}
+
+
+class EvaluationSpec(Spec):
+    """How candidates are compared: on the last partition, in time order.
+
+    Attributes:
+        split: `time` only; a random split sees the future of its training rows.
+        metric: the metric that ranks candidates and that gates compare (`auc`; `rmse` for regression).
+        holdout_partitions: how many of the last partitions are kept back.
+        bootstrap: rounds of the day-block bootstrap.
+        slices: columns whose values are reported apart.
+    """
+
+    split: Literal["time"] = "time"
+    metric: Literal["auc", "rmse"] = "auc"
+    holdout_partitions: Literal[1] = 1
+    bootstrap: Annotated[int, Field(ge=50, le=5000)] = 200
+    slices: list[ColumnName] = []
+
+
+class MonitoringSpec(Spec):
+    """When a model is watched and when it is trained again.
+
+    Attributes:
+        drift_psi: population stability index over which a feature counts as drifted.
+        drift_share: share of drifted features over which drift is named as a reason (alone it never retrains).
+        performance_drop: drop of the metric against the release's own holdout that asks for retraining.
+        max_age_partitions: partitions after which a release is stale and is trained again (0: never).
+        cooldown_partitions: partitions after a decision to retrain in which only a drop asks again.
+        shadow_first: whether the first release is scored along, for comparison.
+        report_rows: rows sampled for the Evidently report.
+    """
+
+    drift_psi: Annotated[float, Field(gt=0)] = 0.2
+    drift_share: Annotated[float, Field(ge=0, le=1)] = 0.5
+    performance_drop: Annotated[float, Field(ge=0)] = 0.01
+    max_age_partitions: Annotated[int, Field(ge=0)] = 3
+    cooldown_partitions: Annotated[int, Field(ge=0)] = 0
+    shadow_first: bool = True
+    report_rows: Annotated[int, Field(ge=100, le=100_000)] = 2_000
+
+
+class UseCaseSpec(Spec):
+    """One prediction problem on a domain.
+
+    Attributes:
+        name: file stem, DAG id prefix, name of the model in registry and service.
+        owners: Airflow user names; they may not approve what they wrote.
+        tier: policy the use case is under (`low`, `medium`, `high`).
+        gates: gates on top of the policy's; none of those can be taken away.
+        leaks: columns of the entity's source that must never be features: they are known too late.
+        min_training_partitions: partitions that must stand before the holdout.
+    """
+
+    name: Name
+    domain: Name
+    description: str
+    owners: Annotated[list[str], Field(min_length=1)]
+    tier: Name
+    problem: Problem
+    entity: EntitySpec
+    label: LabelSpec
+    features: FeatureServiceSpec
+    leaks: list[ColumnName] = []
+    candidates: Annotated[dict[Name, CandidateSpec], Field(min_length=1)]
+    evaluation: EvaluationSpec = EvaluationSpec()
+    gates: list[GateSpec] = []
+    monitoring: MonitoringSpec = MonitoringSpec()
+    threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
+    min_training_partitions: Annotated[int, Field(ge=1)] = 2
+    seed: int = 7
+
+    def table(self, name: str) -> str:
+        """Name in the lake of a table of this use case (`training_set`, `predictions`, `labelled`)."""
+        return f"{self.name}/{name}"
+
+    @property
+    def predictions_asset(self) -> str:
+        """Name of the asset that tells that a partition was scored."""
+        return f"{self.name}/predictions"
+
+    @property
+    def retrain_asset(self) -> str:
+        """Name of the asset that asks for a training run."""
+        return f"{self.name}/retrain_requested"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> UseCaseSpec:
+        columns = self.features.columns
+        if leaked := sorted(set(columns) & set(self.leaks)):
+            raise ValueError(f"features {leaked} are declared as leaks: they are not known when the prediction is made")
+        if doubled := sorted({name for name in columns if columns.count(name) > 1}):
+            raise ValueError(f"features named twice: {doubled}")
+        if unknown := sorted(set(self.features.categorical) - set(columns)):
+            raise ValueError(f"categorical names no feature: {unknown}")
+        if (self.evaluation.metric == "auc") != (self.problem == "binary"):
+            raise ValueError(f"metric {self.evaluation.metric!r} does not fit a {self.problem} problem")
+        return self
