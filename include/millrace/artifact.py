@@ -111,6 +111,29 @@ class Verdict(_Reference):
         return self.outcome == "pass"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseRef(_Reference):
+    """What the online service is told to serve: the content of `<serving_dir>/<use case>/current.json`.
+
+    Attributes:
+        use_case: name of the model in the service.
+        release: version of the release, and of the model in the service.
+        package: digest of the package; the service loads no other bytes.
+        package_dir: folder of the package; a relative one lies under the serving folder.
+        threshold: probability from which a binary model says yes; None for a regression.
+        effective_at: ISO instant from which the release is in force.
+        feature_service: Feast feature service that the package was trained on.
+    """
+
+    use_case: str
+    release: int
+    package: str
+    package_dir: str
+    threshold: float | None = None
+    effective_at: str = ""
+    feature_service: str = ""
+
+
 def iso(moment: datetime) -> str:
     """UTC ISO-8601 with a Z: the one text form of an instant in records of ours."""
     text: str = orjson.loads(orjson.dumps(moment, option=orjson.OPT_UTC_Z))

@@ -118,3 +118,7 @@ class DeploymentError(MillraceError):
 
 class ServiceError(MillraceError):
     """A local service did not start or died too often; its log says why."""
+
+
+class DocumentError(MillraceError):
+    """A stored document is missing, or its bytes are not those its digest names. A retry does not help."""

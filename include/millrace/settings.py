@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import orjson
@@ -32,6 +32,7 @@ class Settings:
         serving_url: base address of the online service.
         serving_dir: folder the online service reads its releases from.
         lock: the lock file the environment was installed from.
+        serving_token: bearer token that the online service asks for before it loads a release ("" where none is asked).
     """
 
     root: Path
@@ -48,6 +49,7 @@ class Settings:
     serving_url: str
     serving_dir: Path
     lock: Path
+    serving_token: str = field(default="", repr=False)
 
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -79,7 +81,13 @@ class Settings:
             serving_url=env.get("MILLRACE_SERVING_URL", "http://127.0.0.1:8090"),
             serving_dir=path("SERVING_DIR", var / "serving"),
             lock=root / "constraints.txt",
+            serving_token=serving_token(env),
         )
+
+
+def serving_token(environ: Mapping[str, str] | None = None) -> str:
+    """The bearer token of the online service; apart, because that service reads no other setting."""
+    return (os.environ if environ is None else environ).get("MILLRACE_SERVING_TOKEN", "")
 
 
 def _checkout() -> Path:

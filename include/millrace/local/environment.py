@@ -140,11 +140,9 @@ def airflow_environment(
             "namespace_levels": "great_expectations=WARNING alembic=WARNING",
         },
         "openlineage": {
-            "transport": orjson.dumps(
-                {"type": "file", "log_file_path": str(layout.lineage), "append": True}
-            ).decode(),
+            "transport": orjson.dumps({"type": "file", "log_file_path": str(layout.lineage), "append": True}).decode(),
             "namespace": "millrace",
-            "disable_source_code": True,
+            "emission_policy": orjson.dumps([{"scope": {}, "controls": {"include_source_code": False}}]).decode(),
         },
     }
     named = {

@@ -108,7 +108,7 @@ class Layout:
             raise SettingsError(
                 f"cannot write under {self.var}: {error.strerror}",
                 where=str(error.filename or self.var),
-                remedy=f"make it writable (`sudo chown -R $(id -un) '{self.var}'`) or name another folder in MILLRACE_VAR",
+                remedy=f"`sudo chown -R $(id -un) '{self.var}'`, or set MILLRACE_VAR to another folder",
             ) from error
 
     def _stages(self) -> tuple[Path, ...]:
@@ -118,5 +118,17 @@ class Layout:
 
 def _is_ours(var: Path) -> bool:
     """Whether all that is in a `var/` without a marker was made by this project's tests, demo or CLI."""
-    ours = {"lake", "packages", "reports", "online", "serving", "mlflow", "demo", "test", "state.db", "registry.db", "tmp"}
+    ours = {
+        "lake",
+        "packages",
+        "reports",
+        "online",
+        "serving",
+        "mlflow",
+        "demo",
+        "test",
+        "state.db",
+        "registry.db",
+        "tmp",
+    }
     return {entry.name for entry in var.iterdir()} <= ours

@@ -78,8 +78,8 @@ def choose_ports(environ: Mapping[str, str], previous: Mapping[str, int] | None 
                 raise SettingsError(
                     f"port {explicit[name]} is taken",
                     where=_variable(name),
-                    remedy=f"stop what listens on it (`ss -ltnp 'sport = :{explicit[name]}'`), set another one, or unset "
-                    f"{_variable(name)} to have a free one chosen",
+                    remedy=f"stop what listens on it (`ss -ltnp 'sport = :{explicit[name]}'`), set another one, "
+                    f"or unset {_variable(name)} to have a free one chosen",
                 )
             found[name] = explicit[name]
             continue

@@ -73,7 +73,7 @@ def socket_folder(layout: Layout) -> Path:
     fits = len(os.fsencode(near / _SOCKET)) <= _LONGEST_SOCKET and _PLAIN.match(str(near))
     if fits and (os.geteuid() != 0 or _open_to_others(near.parent)):
         return near
-    return Path("/tmp") / f"millrace-{os.geteuid()}-{layout.identity}"  # noqa: S108 - made 0700 and checked on use
+    return Path("/tmp") / f"millrace-{os.geteuid()}-{layout.identity}"
 
 
 def database_urls(layout: Layout) -> dict[str, str]:
@@ -138,8 +138,10 @@ def initialise(layout: Layout, account: Account) -> bool:
     _private(layout.database, account)
     _run(
         account.command(
-            [str(binaries() / "initdb"), "-D", str(layout.database), "-U", OWNER]
-            + ["--auth=peer", "--encoding=UTF8", "--no-locale"]
+            [
+                *(str(binaries() / "initdb"), "-D", str(layout.database), "-U", OWNER),
+                *("--auth=peer", "--encoding=UTF8", "--no-locale"),
+            ]
         ),
         layout,
     )
@@ -153,9 +155,7 @@ def initialise(layout: Layout, account: Account) -> bool:
 
 def server_command(layout: Layout, account: Account) -> list[str]:
     """The foreground server."""
-    return account.command(
-        [str(binaries() / "postgres"), "-D", str(layout.database), "-k", str(socket_folder(layout))]
-    )
+    return account.command([str(binaries() / "postgres"), "-D", str(layout.database), "-k", str(socket_folder(layout))])
 
 
 def is_ready(layout: Layout) -> bool:

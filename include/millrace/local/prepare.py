@@ -12,7 +12,7 @@ from millrace.errors import SettingsError
 from millrace.local import secret
 from millrace.local.environment import airflow_environment, common_environment
 from millrace.local.layout import Layout
-from millrace.local.port import Ports, choose_ports
+from millrace.local.port import choose_ports
 from millrace.local.postgres import database_urls
 
 
@@ -125,5 +125,7 @@ def _previous_ports(layout: Layout) -> dict[str, int]:
 def _parallelism(environ: Mapping[str, str]) -> int:
     text = environ.get("MILLRACE_PARALLELISM", "").strip() or "4"
     if not text.isdigit() or not 1 <= int(text) <= 256:
-        raise SettingsError(f"{text!r} tasks at once", where="MILLRACE_PARALLELISM", remedy="give a number from 1 to 256")
+        raise SettingsError(
+            f"{text!r} tasks at once", where="MILLRACE_PARALLELISM", remedy="give a number from 1 to 256"
+        )
     return int(text)

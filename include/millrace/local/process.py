@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import psutil
 
@@ -122,7 +124,7 @@ def stop(
     identity: Identity,
     *,
     patience_s: float,
-    first: signal.Signals = signal.SIGTERM,
+    first: signal.Signals | None = signal.SIGTERM,
     reap: Callable[[], object] = lambda: None,
 ) -> None:
     """Ask the leader to end, wait, then end whatever is left of its session.
@@ -130,14 +132,15 @@ def stop(
     Args:
         identity: leader of the session.
         patience_s: seconds until what is left is killed.
-        first: how the leader is asked.
+        first: how the leader is asked; None where it was asked already.
         reap: called while waiting, so that ended children do not stay as zombies.
     """
     everyone = members([identity])
     leader = identity.find()
     if leader is not None:
-        with suppress(psutil.Error):
-            leader.send_signal(first)
+        if first is not None:
+            with suppress(psutil.Error):
+                leader.send_signal(first)
         wait_until(lambda: identity.find() is None, patience_s, reap=reap)
     kill([process for process in {*everyone, *members([identity])} if is_alive(process)], patience_s=1.0, reap=reap)
 
@@ -150,6 +153,15 @@ def kill(processes: list[psutil.Process], *, patience_s: float, reap: Callable[[
                 process.send_signal(number)
         if wait_until(lambda: not any(is_alive(process) for process in processes), patience_s, reap=reap):
             return
+
+
+def try_lock(file: IO[str]) -> bool:
+    """Take the lock of an open file; False where another process holds it. Closing the file, or dying, gives it up."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def wait_until(

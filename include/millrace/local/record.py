@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
 import os
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -78,13 +76,3 @@ def read_record(layout: Layout) -> Record | None:
         )
     except (OSError, orjson.JSONDecodeError, KeyError, TypeError):
         return None
-
-
-def lock_version(layout: Layout) -> str:
-    """Which database and which Airflow the schema was made for."""
-    return f"{importlib.metadata.version('apache-airflow')} {layout.database}"
-
-
-def migration_stamp(version: str) -> str:
-    """What `var/run/migrated` holds once Airflow's schema is up to date for `version`."""
-    return hashlib.sha256(version.encode()).hexdigest()

@@ -65,7 +65,12 @@ def define_services(layout: Layout, installation: Installation, account: postgre
             port=ports["airflow"],
         ),
         Service(name="dag-processor", argv=_airflow("dag-processor"), env=airflow_env, after=("migrate",)),
-        Service(name="scheduler", argv=_airflow("scheduler", "-s"), env=airflow_env, after=("api-server",)),
+        Service(
+            name="scheduler",
+            argv=[python, "-m", "millrace.local.scheduler", *_airflow("scheduler", "-s")[1:]],
+            env=airflow_env,
+            after=("api-server",),
+        ),
         Service(name="triggerer", argv=_airflow("triggerer", "-s"), env=airflow_env, after=("api-server",)),
     ]
     mlflow_url = postgres.database_urls(layout)["mlflow"]
@@ -73,7 +78,18 @@ def define_services(layout: Layout, installation: Installation, account: postgre
         Service(
             name="mlflow",
             argv=[
-                *(python, "-m", "mlflow", "server", "--host", LOOPBACK, "--port", str(ports["mlflow"]), "--workers", "1"),
+                *(
+                    python,
+                    "-m",
+                    "mlflow",
+                    "server",
+                    "--host",
+                    LOOPBACK,
+                    "--port",
+                    str(ports["mlflow"]),
+                    "--workers",
+                    "1",
+                ),
                 *("--backend-store-uri", mlflow_url, "--artifacts-destination", str(layout.artifacts)),
             ],
             env=other_env,

@@ -75,18 +75,27 @@ def _load(path: Path, model: type[SpecT]) -> SpecT:
     except UnicodeDecodeError as error:
         raise SpecError("not UTF-8 text", where=str(path), remedy="save the file as UTF-8") from error
     try:
-        values = yaml.load(text, Loader=_LOADER)  # noqa: S506 - a safe loader, in C where there is one
+        values = yaml.load(text, Loader=_LOADER)
     except yaml.YAMLError as error:
         raise SpecError(f"not YAML: {error}", where=str(path), remedy="mend the syntax at that line") from error
     if not isinstance(values, Mapping):
         raise SpecError("not a mapping of keys to values", where=str(path), remedy="start the file with `name: …`")
+    return check_values(model, values, where=str(path))
+
+
+def check_values(model: type[SpecT], values: Mapping[str, Any], *, where: str) -> SpecT:
+    """The values as a spec of that model.
+
+    Raises:
+        SpecError: a key or value is wrong; the message names it and, for an unknown key, the nearest known one.
+    """
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise _explain(path, model, error) from error
+        raise _explain(where, model, error) from error
 
 
-def _explain(path: Path, model: type[Spec], error: ValidationError) -> SpecError:
+def _explain(where: str, model: type[Spec], error: ValidationError) -> SpecError:
     faults, remedies = [], []
     for fault in error.errors():
         place = ".".join(str(part) for part in fault["loc"]) or "(the whole)"
@@ -101,7 +110,7 @@ def _explain(path: Path, model: type[Spec], error: ValidationError) -> SpecError
         else:
             faults.append(f"{place}: {fault['msg'].removeprefix('Value error, ')} (is {_short(fault['input'])})")
             remedies.append(f"correct {place!r}")
-    return SpecError("; ".join(faults), where=str(path), remedy="; ".join(dict.fromkeys(remedies)))
+    return SpecError("; ".join(faults), where=where, remedy="; ".join(dict.fromkeys(remedies)))
 
 
 def _keys_at(model: type[Spec], place: tuple[int | str, ...]) -> list[str]:

@@ -1,0 +1,135 @@
+"""Metrics in every round of a day-block bootstrap, from sums per day instead of from resampled rows.
+
+A round gives each day a weight, how often it was drawn. Sums over rows become sums over days; the area under the
+ROC curve becomes a quadratic form in those weights, because it counts pairs of a positive row of one day and a
+negative row of another. Both are exact; only average precision has to walk the rows in each round.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from millrace.evaluation.block import DayBlocks
+from millrace.evaluation.sklearn_metric import CALIBRATION_BINS, calibration_bin
+from millrace.spec.use_case import Problem
+
+Floats = NDArray[np.float64]
+_ROUNDS_AT_ONCE = 16
+_EPSILON = float(np.finfo(np.float64).eps)
+
+
+def resample(problem: Problem, label: Floats, prediction: Floats, blocks: DayBlocks) -> dict[str, Floats]:
+    """Each metric of a problem in each round; NaN in rounds where it is undefined (a class that was not drawn).
+
+    Args:
+        problem: `binary` or `regression`.
+        label: (n,) labels.
+        prediction: (n,) predictions.
+        blocks: days of the rows, and the draws.
+
+    Returns:
+        Metric name → (rounds,) values.
+    """
+    if problem == "binary":
+        return {
+            "auc": resample_auc(label, prediction, blocks),
+            "average_precision": resample_average_precision(label, prediction, blocks),
+            **_resample_binary_sums(label, prediction, blocks),
+        }
+    return resample_errors(label, prediction, blocks)
+
+
+def resample_metric(problem: Problem, metric: str, label: Floats, prediction: Floats, blocks: DayBlocks) -> Floats:
+    """One metric in each round; cheap where it is the AUC."""
+    if metric == "auc":
+        return resample_auc(label, prediction, blocks)
+    return resample(problem, label, prediction, blocks)[metric]
+
+
+def resample_auc(label: Floats, prediction: Floats, blocks: DayBlocks) -> Floats:
+    """Area under the ROC curve in each round: the share of (positive, negative) pairs in right order, ties half.
+
+    Mann and Whitney 1947. `pairs[d, e]` counts the pairs of day d's positives and day e's negatives, so that a round
+    with weights w has w' pairs w of them in right order; all counts are exact in float64.
+    """
+    days = len(blocks.days)
+    positive = label == 1
+    order = np.argsort(prediction[positive], kind="stable")
+    scores, day = prediction[positive][order], blocks.of_row[positive][order]
+    negatives, of_negative = prediction[~positive], blocks.of_row[~positive]
+    pairs = np.zeros((days, days))
+    for other in range(days):
+        against = np.sort(negatives[of_negative == other])
+        if len(against):
+            below = np.searchsorted(against, scores, side="left") + np.searchsorted(against, scores, side="right")
+            pairs[:, other] = np.bincount(day, weights=below / 2, minlength=days)
+    ones = blocks.draws @ np.bincount(day, minlength=days)
+    noughts = blocks.draws @ np.bincount(of_negative, minlength=days)
+    right = ((blocks.draws @ pairs) * blocks.draws).sum(axis=1)
+    return _divide(right, ones * noughts)
+
+
+def resample_average_precision(label: Floats, prediction: Floats, blocks: DayBlocks) -> Floats:
+    """Average precision in each round: precision at each distinct score, weighted by the recall gained there."""
+    order = np.argsort(-prediction, kind="stable")
+    scores, day = prediction[order], blocks.of_row[order]
+    positive = np.flatnonzero(label[order] == 1)
+    if len(positive) == 0:
+        return np.full(len(blocks.draws), np.nan)
+    last_of_score = np.append(np.flatnonzero(scores[1:] != scores[:-1]), len(scores) - 1)
+    ends = last_of_score[np.searchsorted(last_of_score, positive)]
+    last_positive = np.append(np.flatnonzero(ends[1:] != ends[:-1]), len(ends) - 1)
+    ends = ends[last_positive]
+    draws = blocks.draws.astype(np.int32)
+    found = np.empty(len(draws))
+    for start in range(0, len(draws), _ROUNDS_AT_ONCE):
+        part = draws[start : start + _ROUNDS_AT_ONCE]
+        rows = np.cumsum(part[:, day], axis=1, dtype=np.int32)[:, ends]
+        hits = np.cumsum(part[:, day[positive]], axis=1, dtype=np.int32)[:, last_positive].astype(np.float64)
+        gained = np.diff(hits, axis=1, prepend=0.0)
+        found[start : start + len(part)] = _divide((gained * (hits / np.maximum(rows, 1))).sum(axis=1), hits[:, -1])
+    return found
+
+
+def resample_errors(label: Floats, prediction: Floats, blocks: DayBlocks) -> dict[str, Floats]:
+    """RMSE, MAE, R² and bias in each round."""
+    error = prediction - label
+    centred = label - label.mean()
+    rows, squared, absolute, bias, total, spread = _sums(
+        blocks, [np.ones_like(label), error**2, np.abs(error), error, centred, centred**2]
+    )
+    return {
+        "rmse": np.sqrt(_divide(squared, rows)),
+        "mae": _divide(absolute, rows),
+        "r2": 1 - _divide(squared, spread - _divide(total**2, rows)),
+        "bias": _divide(bias, rows),
+    }
+
+
+def _resample_binary_sums(label: Floats, prediction: Floats, blocks: DayBlocks) -> dict[str, Floats]:
+    safe = np.clip(prediction, _EPSILON, 1 - _EPSILON)
+    loss = -np.where(label == 1, np.log(safe), np.log1p(-safe))
+    rows, losses, squared = _sums(blocks, [np.ones_like(label), loss, (prediction - label) ** 2])
+    days = len(blocks.days)
+    cell = blocks.of_row * CALIBRATION_BINS + calibration_bin(prediction)
+    gaps = np.bincount(cell, weights=label - prediction, minlength=days * CALIBRATION_BINS)
+    by_bin = np.einsum("rd,db->rb", blocks.draws, gaps.reshape(days, CALIBRATION_BINS))
+    return {
+        "log_loss": _divide(losses, rows),
+        "brier": _divide(squared, rows),
+        "ece": _divide(np.abs(by_bin).sum(axis=1), rows),
+    }
+
+
+def _sums(blocks: DayBlocks, values: list[Floats]) -> Floats:
+    """(len(values), rounds): each value summed over the rows of each round, in one fixed order."""
+    per_day = np.stack([np.bincount(blocks.of_row, weights=item, minlength=len(blocks.days)) for item in values])
+    summed: Floats = np.einsum("rd,vd->vr", blocks.draws, per_day)
+    return summed
+
+
+def _divide(above: Floats, below: Floats) -> Floats:
+    found = np.full(np.shape(above), np.nan)
+    np.divide(above, below, out=found, where=below > 0)
+    return found

@@ -1,0 +1,62 @@
+"""Which metrics there are, what they are called, and which way is better."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from millrace.errors import EvaluationError
+from millrace.spec.use_case import Problem
+
+MetricName = Literal["auc", "average_precision", "log_loss", "brier", "ece", "rmse", "mae", "r2", "bias"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """One figure of merit.
+
+    Attributes:
+        name: key in evidence, policies and reports.
+        title: what people read.
+        problem: problem it is defined for.
+        direction: 1 where more is better, -1 where less is, 0 where neither is (bias: nearer to nought).
+    """
+
+    name: MetricName
+    title: str
+    problem: Problem
+    direction: Literal[-1, 0, 1]
+
+
+METRICS: dict[str, Metric] = {
+    item.name: item
+    for item in (
+        Metric(name="auc", title="AUC", problem="binary", direction=1),
+        Metric(name="average_precision", title="Average precision", problem="binary", direction=1),
+        Metric(name="log_loss", title="Log loss", problem="binary", direction=-1),
+        Metric(name="brier", title="Brier score", problem="binary", direction=-1),
+        Metric(name="ece", title="Calibration error", problem="binary", direction=-1),
+        Metric(name="rmse", title="RMSE", problem="regression", direction=-1),
+        Metric(name="mae", title="MAE", problem="regression", direction=-1),
+        Metric(name="r2", title="R²", problem="regression", direction=1),
+        Metric(name="bias", title="Bias", problem="regression", direction=0),
+    )
+}
+
+
+def metrics_for(problem: str) -> list[Metric]:
+    """The metrics of a problem, in the order reports show them."""
+    return [item for item in METRICS.values() if item.problem == problem]
+
+
+def direction_of(name: str) -> int:
+    """1 where more of a metric is better, -1 where less is.
+
+    Raises:
+        EvaluationError: the metric is unknown, or ranks nothing.
+    """
+    metric = METRICS.get(name)
+    if metric is None or metric.direction == 0:
+        ranking = ", ".join(item.name for item in METRICS.values() if item.direction)
+        raise EvaluationError(f"{name!r} ranks no models", where="metric", remedy=f"use one of: {ranking}")
+    return metric.direction

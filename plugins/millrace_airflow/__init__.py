@@ -1,0 +1,1 @@
+"""Millrace on Airflow: operators, task groups, links, lineage and the plugin. The library itself knows no Airflow."""

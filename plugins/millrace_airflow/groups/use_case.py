@@ -1,0 +1,270 @@
+"""The DAGs of a use case, and their tasks by name: a DAG file says in which order they stand."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import DAG, Param, PartitionedAssetTimetable
+
+from millrace.settings import settings
+from millrace.spec import load_domain, load_policy, load_use_case
+from millrace_airflow.assets import features_of, on_condition, predictions_of, retrain_request_of
+from millrace_airflow.groups import text
+from millrace_airflow.operators.deployment import DeployReleaseOperator, VerifyDeploymentOperator
+from millrace_airflow.operators.evaluation import CheckGatesOperator, EvaluateCandidatesOperator
+from millrace_airflow.operators.governance import (
+    ApproveReleaseOperator,
+    RegisterModelOperator,
+    ReleaseModelOperator,
+    RequestApprovalOperator,
+    RollbackReleaseOperator,
+)
+from millrace_airflow.operators.monitoring import (
+    DecideRetrainingOperator,
+    JoinLabelsOperator,
+    MeasureDriftOperator,
+    MeasurePerformanceOperator,
+)
+from millrace_airflow.operators.scoring import ScorePartitionOperator
+from millrace_airflow.operators.training import BuildTrainingSetOperator, TrainCandidateOperator
+
+_HOLDOUT = "{{ params.holdout or partition_key or '' }}"
+
+
+class UseCaseDags:
+    """DAGs and tasks of one use case.
+
+    Args:
+        name: stem of the use case's YAML; prefix of its DAG ids.
+    """
+
+    def __init__(self, name: str) -> None:
+        folder = settings().dags
+        self.spec = load_use_case(folder, name)
+        self.domain = load_domain(folder, self.spec.domain)
+        self.policy = load_policy(folder, self.spec.tier)
+
+    # --- DAGs
+
+    def train_dag(self) -> DAG:
+        """`<uc>_train`: started by a request to retrain, or by a person; the partition is the holdout."""
+        return self._dag(
+            "train",
+            schedule=PartitionedAssetTimetable(assets=retrain_request_of(self.spec)),
+            description="Train the candidates, hold them against the champion and the gates, release the better one.",
+            doc_md=text.train(self.spec, self.policy),
+            max_active_runs=1,
+            params={
+                "holdout": Param(
+                    None,
+                    type=["null", "string"],
+                    title="Holdout partition",
+                    description="Last partition with labels, kept back for evaluation, such as 2013-03. "
+                    "Empty: the partition key of the run.",
+                )
+            },
+        )
+
+    def score_dag(self) -> DAG:
+        """`<uc>_score`: started by the domain's features, per partition."""
+        return self._dag(
+            "score",
+            schedule=PartitionedAssetTimetable(assets=features_of(self.domain)),
+            description="Score a partition with the release in force.",
+            doc_md=text.score(self.spec),
+            max_active_runs=4,
+        )
+
+    def monitor_dag(self) -> DAG:
+        """`<uc>_monitor`: started by predictions, per partition."""
+        return self._dag(
+            "monitor",
+            schedule=PartitionedAssetTimetable(assets=predictions_of(self.spec)),
+            description="Join labels, measure drift and performance, decide whether to train again.",
+            doc_md=text.monitor(self.spec),
+            max_active_runs=1,
+        )
+
+    def rollback_dag(self) -> DAG:
+        """`<uc>_rollback`: started by a person."""
+        return self._dag(
+            "rollback",
+            schedule=None,
+            description="Put an earlier release back in force, as a unit, and prove it on the live service.",
+            doc_md=text.rollback(self.spec),
+            max_active_runs=1,
+            params={
+                "version": Param(
+                    None,
+                    type=["null", "integer"],
+                    minimum=1,
+                    title="Release to go back to",
+                    description="Number of the release. Empty: the one before the release in force.",
+                ),
+                "reason": Param(
+                    "",
+                    type="string",
+                    minLength=5,
+                    title="Why",
+                    description="Goes to the ledger with your name.",
+                ),
+            },
+        )
+
+    def _dag(self, kind: str, **kwargs: Any) -> DAG:
+        return DAG(
+            dag_id=f"{self.spec.name}_{kind}",
+            start_date=self.domain.first_start,
+            catchup=False,
+            default_args={"owner": self.spec.owners[0], "execution_timeout": timedelta(hours=4)},
+            tags=["millrace", self.spec.domain, self.spec.name, kind],
+            **kwargs,
+        )
+
+    # --- tasks of training
+
+    def build_training_set(self) -> BuildTrainingSetOperator:
+        """Labels and features, point in time."""
+        return BuildTrainingSetOperator(task_id="build_training_set", use_case=self.spec.name, partition=_HOLDOUT)
+
+    def train_candidates(self, training_set: BuildTrainingSetOperator) -> Any:
+        """One mapped task a candidate."""
+        return TrainCandidateOperator.partial(
+            task_id="train_candidate",
+            use_case=self.spec.name,
+            partition=_HOLDOUT,
+            training_set=training_set.output,
+            map_index_template="{{ candidate }}",
+        ).expand(candidate=list(self.spec.candidates))
+
+    def evaluate_candidates(
+        self, training_set: BuildTrainingSetOperator, candidates: Any
+    ) -> EvaluateCandidatesOperator:
+        """All candidates and the champion on the holdout."""
+        return EvaluateCandidatesOperator(
+            task_id="evaluate_candidates",
+            use_case=self.spec.name,
+            partition=_HOLDOUT,
+            training_set=training_set.output,
+            candidates=candidates.output,
+        )
+
+    def check_gates(self, evaluation: EvaluateCandidatesOperator) -> CheckGatesOperator:
+        """The policy's gates."""
+        return CheckGatesOperator(
+            task_id="check_gates", use_case=self.spec.name, partition=_HOLDOUT, evaluation=evaluation.output
+        )
+
+    def register_model(
+        self, evaluation: EvaluateCandidatesOperator, verdict: CheckGatesOperator
+    ) -> RegisterModelOperator:
+        """The challenger in MLflow; skipped with all that follows where the gates refused."""
+        return RegisterModelOperator(
+            task_id="register_model",
+            use_case=self.spec.name,
+            partition=_HOLDOUT,
+            evaluation=evaluation.output,
+            verdict=verdict.output,
+        )
+
+    def approve_release(
+        self,
+        evaluation: EvaluateCandidatesOperator,
+        verdict: CheckGatesOperator,
+        registered: RegisterModelOperator,
+    ) -> ApproveReleaseOperator:
+        """As many people as the policy asks for, one after the other; then the approval in the ledger."""
+        requests: list[RequestApprovalOperator] = []
+        for number in range(1, self.policy.approvals + 1):
+            request = RequestApprovalOperator(
+                task_id=f"request_approval_{number}",
+                use_case=self.spec.name,
+                subject=f"Release a new {self.spec.name}? (approval {number} of {self.policy.approvals})",
+                body=text.APPROVAL_BODY,
+                params={"comment": Param("", type="string", title="Comment", description="Goes to the ledger.")},
+                timeout_hours=self.policy.approval_timeout_hours,
+                owner=self.spec.owners[0],
+            )
+            (requests[-1] if requests else registered) >> request
+            requests.append(request)
+        return ApproveReleaseOperator(
+            task_id="approve_release",
+            use_case=self.spec.name,
+            partition=_HOLDOUT,
+            evaluation=evaluation.output,
+            verdict=verdict.output,
+            registered=registered.output,
+            responses=[request.output for request in requests],
+        )
+
+    def release_model(
+        self,
+        evaluation: EvaluateCandidatesOperator,
+        verdict: CheckGatesOperator,
+        registered: RegisterModelOperator,
+        approval: ApproveReleaseOperator,
+    ) -> ReleaseModelOperator:
+        """The challenger becomes the champion."""
+        return ReleaseModelOperator(
+            task_id="release_model",
+            use_case=self.spec.name,
+            partition=_HOLDOUT,
+            evaluation=evaluation.output,
+            verdict=verdict.output,
+            registered=registered.output,
+            approval=approval.output,
+        )
+
+    # --- tasks of deployment and rollback
+
+    def deploy_release(self, release: ReleaseModelOperator | RollbackReleaseOperator) -> DeployReleaseOperator:
+        """The online service loads the release in force."""
+        return DeployReleaseOperator(task_id="deploy_release", use_case=self.spec.name, release=release.output)
+
+    def verify_deployment(self) -> VerifyDeploymentOperator:
+        """Golden rows against the live service."""
+        return VerifyDeploymentOperator(task_id="verify_deployment", use_case=self.spec.name)
+
+    def rollback_release(self) -> RollbackReleaseOperator:
+        """An earlier release back in force."""
+        return RollbackReleaseOperator(
+            task_id="rollback_release",
+            use_case=self.spec.name,
+            version="{{ params.version or '' }}",
+            reason="{{ params.reason }}",
+        )
+
+    # --- tasks of scoring and monitoring
+
+    def score_partition(self) -> ScorePartitionOperator:
+        """Predictions of the release in force; announced where there are any."""
+        return ScorePartitionOperator(
+            task_id="score_partition",
+            use_case=self.spec.name,
+            outlets=[on_condition(predictions_of(self.spec))],
+        )
+
+    def join_labels(self) -> JoinLabelsOperator:
+        """Predictions with the labels that arrived."""
+        return JoinLabelsOperator(task_id="join_labels", use_case=self.spec.name)
+
+    def measure_drift(self) -> MeasureDriftOperator:
+        """Against the release's reference."""
+        return MeasureDriftOperator(task_id="measure_drift", use_case=self.spec.name)
+
+    def measure_performance(self) -> MeasurePerformanceOperator:
+        """On the labels that arrived."""
+        return MeasurePerformanceOperator(task_id="measure_performance", use_case=self.spec.name)
+
+    def decide_retraining(
+        self, drift: MeasureDriftOperator, performance: MeasurePerformanceOperator
+    ) -> DecideRetrainingOperator:
+        """Yes or no, with reasons; a yes is announced and starts `<uc>_train`."""
+        return DecideRetrainingOperator(
+            task_id="decide_retraining",
+            use_case=self.spec.name,
+            drift=drift.output,
+            performance=performance.output,
+            outlets=[on_condition(retrain_request_of(self.spec))],
+        )

@@ -1,0 +1,54 @@
+"""Extra links in the grid. An operator sets `self.links["<name>"]` while it works; the worker stores it at the end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.sdk import BaseOperatorLink
+
+REPORTS = "/millrace/reports"
+EVIDENCE = "/millrace/evidence"
+
+
+class _PageLink(BaseOperatorLink):
+    """A link to a page that the task made; empty where it made none."""
+
+    name = ""
+
+    def get_link(self, operator: Any, *, ti_key: Any) -> str:
+        """The address the operator noted under this link's name."""
+        found: dict[str, str] = getattr(operator, "links", {})
+        return found.get(self.name, "")
+
+
+class DataDocsLink(_PageLink):
+    """Great Expectations' page of this validation."""
+
+    name = "Data Docs"
+
+
+class ModelCardLink(_PageLink):
+    """The model card of the evidence bundle."""
+
+    name = "Model card"
+
+
+class DriftReportLink(_PageLink):
+    """Evidently's report of this partition."""
+
+    name = "Drift report"
+
+
+class RegistryLink(_PageLink):
+    """The model version or run in MLflow."""
+
+    name = "MLflow"
+
+
+class ServiceLink(_PageLink):
+    """The model as the online service describes it."""
+
+    name = "Online service"
+
+
+ALL_LINKS = (DataDocsLink(), ModelCardLink(), DriftReportLink(), RegistryLink(), ServiceLink())

@@ -1,0 +1,46 @@
+"""Deployment: the release in force on the online service, proven by a live probe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from millrace_airflow.links import ServiceLink
+from millrace_airflow.operators.base import UseCaseOperator
+
+
+class DeployReleaseOperator(UseCaseOperator):
+    """Have the online service load a release. What the ledger says is in force is what gets deployed.
+
+    Args:
+        release: what `ReleaseModelOperator` or `RollbackReleaseOperator` returned.
+    """
+
+    template_fields: Sequence[str] = ("use_case", "partition", "release")
+    operator_extra_links: ClassVar[Sequence[Any]] = (ServiceLink(),)
+
+    def __init__(self, *, release: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.release = release
+
+    def execute(self, context: Any) -> dict[str, Any]:
+        """Return what is served."""
+        from millrace.governance.release import Release
+        from millrace.step.deployment import deploy_release
+
+        served = deploy_release(self.use_case_spec(), Release.from_dict(self.release), settings=self.settings)
+        self.links["Online service"] = f"{self.settings.serving_url}/v2/models/{self.use_case}"
+        return served
+
+
+class VerifyDeploymentOperator(UseCaseOperator):
+    """Send the package's golden rows to the live service and compare with its golden predictions."""
+
+    operator_extra_links: ClassVar[Sequence[Any]] = (ServiceLink(),)
+
+    def execute(self, context: Any) -> dict[str, Any]:
+        """Return rows compared and the largest difference."""
+        from millrace.step.deployment import verify_deployment
+
+        self.links["Online service"] = f"{self.settings.serving_url}/v2/models/{self.use_case}"
+        return verify_deployment(self.use_case_spec(), settings=self.settings)

@@ -1,0 +1,81 @@
+"""Evaluation: all candidates and the champion on the same rows, then the gates of the policy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from millrace.artifact import DatasetRef, ModelRef
+from millrace.errors import EvaluationError
+from millrace_airflow.links import EVIDENCE, ModelCardLink
+from millrace_airflow.operators.base import UseCaseOperator
+
+
+class EvaluateCandidatesOperator(UseCaseOperator):
+    """Measure every candidate and the champion on the holdout partition; write the evidence and the model card.
+
+    A candidate that failed to train is left out, as long as the policy's minimum number stands.
+
+    Args:
+        training_set: reference of the training set.
+        candidates: references of the trained candidates.
+    """
+
+    template_fields: Sequence[str] = ("use_case", "partition", "training_set", "candidates")
+    operator_extra_links: ClassVar[Sequence[Any]] = (ModelCardLink(),)
+
+    def __init__(self, *, training_set: Any, candidates: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("trigger_rule", "all_done")
+        super().__init__(**kwargs)
+        self.training_set = training_set
+        self.candidates = candidates
+
+    def execute(self, context: Any) -> dict[str, Any]:
+        """Return challenger, champion, figures and the digest of the evidence.
+
+        Raises:
+            EvaluationError: fewer candidates were trained than the policy asks for.
+        """
+        from millrace.step.evaluation import evaluate_candidates
+
+        use_case, policy = self.use_case_spec(), self.policy_spec()
+        models = [ModelRef.from_dict(item) for item in (self.candidates or []) if item]
+        if len(models) < policy.min_candidates:
+            raise EvaluationError(
+                f"{len(models)} of {len(use_case.candidates)} candidates were trained; "
+                f"policy {policy.tier!r} asks for {policy.min_candidates}",
+                where=f"use case {use_case.name!r}, partition {self.partition!r}",
+                remedy="read the logs of the failed train_candidate tasks, mend, and clear them",
+            )
+        training_set = DatasetRef.from_dict(self.training_set)
+        self.note_read(training_set)
+        evaluation = evaluate_candidates(
+            use_case, self.domain_spec(), policy, training_set, models, settings=self.settings
+        )
+        self.links["Model card"] = f"{EVIDENCE}/{evaluation.evidence}.html"
+        return evaluation.to_dict()
+
+
+class CheckGatesOperator(UseCaseOperator):
+    """Put the policy's gates to the evaluation. A refusal is a verdict, not an error: what follows is skipped.
+
+    Args:
+        evaluation: what `EvaluateCandidatesOperator` returned.
+    """
+
+    template_fields: Sequence[str] = ("use_case", "partition", "evaluation")
+    operator_extra_links: ClassVar[Sequence[Any]] = (ModelCardLink(),)
+
+    def __init__(self, *, evaluation: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.evaluation = evaluation
+
+    def execute(self, context: Any) -> dict[str, Any]:
+        """Return the verdict."""
+        from millrace.evaluation.base import Evaluation
+        from millrace.step.evaluation import check_gates
+
+        evaluation = Evaluation.from_dict(self.evaluation)
+        verdict = check_gates(self.use_case_spec(), self.policy_spec(), evaluation, settings=self.settings)
+        self.links["Model card"] = f"{EVIDENCE}/{evaluation.evidence}.html"
+        return verdict.to_dict()

@@ -1,0 +1,32 @@
+"""Ingestion: one partition of one source into its raw table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from millrace_airflow.operators.base import DomainOperator
+
+
+class IngestPartitionOperator(DomainOperator):
+    """Replace one partition of a source's raw table; unchanged input commits nothing.
+
+    Args:
+        source: name of the source in the domain's spec.
+    """
+
+    template_fields: Sequence[str] = ("domain", "source", "partition")
+
+    def __init__(self, *, source: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.source = source
+
+    def execute(self, context: Any) -> dict[str, Any]:
+        """Return the reference of the raw partition."""
+        from millrace.step.ingestion import ingest_partition
+
+        domain = self.domain_spec()
+        ref = ingest_partition(domain, self.source, self.partition_key(), settings=self.settings)
+        self.lineage.inputs.append(("source", domain.sources[self.source].uri, {}))
+        self.note_wrote(ref)
+        return ref.to_dict()

@@ -1,0 +1,86 @@
+"""Monitoring: labels that arrived, drift, performance, and the decision to train again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from millrace_airflow.assets import on_condition, retrain_request_of
+from millrace_airflow.links import REPORTS, DriftReportLink
+from millrace_airflow.operators.base import UseCaseOperator
+
+
+class JoinLabelsOperator(UseCaseOperator):
+    """Join predictions with the labels known by the partition's end."""
+
+    def execute(self, context: Any) -> dict[str, Any]:
+        """Return rows, labelled and unlabelled."""
+        from millrace.step.monitoring import join_labels
+
+        report = join_labels(self.use_case_spec(), self.domain_spec(), self.partition_key(), settings=self.settings)
+        self.note_wrote(report.ref)
+        return report.to_dict()
+
+
+class MeasureDriftOperator(UseCaseOperator):
+    """Compare the partition's features and predictions with the reference of the release that scored it."""
+
+    operator_extra_links: ClassVar[Sequence[Any]] = (DriftReportLink(),)
+
+    def execute(self, context: Any) -> dict[str, Any]:
+        """Return drifted features and the largest of them."""
+        from millrace.step.monitoring import measure_drift
+
+        report = measure_drift(self.use_case_spec(), self.domain_spec(), self.partition_key(), settings=self.settings)
+        if report.report:
+            self.links["Drift report"] = f"{REPORTS}/{Path(report.report).relative_to(self.settings.reports)}"
+        return report.to_dict()
+
+
+class MeasurePerformanceOperator(UseCaseOperator):
+    """Measure the live metric, with its interval, on the labels that arrived."""
+
+    def execute(self, context: Any) -> dict[str, Any]:
+        """Return the metric by role."""
+        from millrace.step.monitoring import measure_performance
+
+        report = measure_performance(
+            self.use_case_spec(), self.domain_spec(), self.partition_key(), settings=self.settings
+        )
+        return report.to_dict()
+
+
+class DecideRetrainingOperator(UseCaseOperator):
+    """Decide whether to train again, and say why or why not; a yes starts the training DAG by asset event.
+
+    Args:
+        drift: what `MeasureDriftOperator` returned.
+        performance: what `MeasurePerformanceOperator` returned.
+    """
+
+    template_fields: Sequence[str] = ("use_case", "partition", "drift", "performance")
+
+    def __init__(self, *, drift: Any, performance: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.drift = drift
+        self.performance = performance
+
+    def execute(self, context: Any) -> dict[str, Any]:
+        """Return the decision with its reasons."""
+        from millrace.monitoring.base import DriftReport, PerformanceReport
+        from millrace.step.monitoring import decide_retraining
+
+        use_case = self.use_case_spec()
+        decision = decide_retraining(
+            use_case,
+            self.domain_spec(),
+            self.partition_key(),
+            DriftReport.from_dict(self.drift),
+            PerformanceReport.from_dict(self.performance),
+            settings=self.settings,
+        )
+        if decision.retrain:
+            asset = retrain_request_of(use_case)
+            context["outlet_events"][on_condition(asset)].add(asset, extra={"reasons": decision.reasons})
+        return decision.to_dict()

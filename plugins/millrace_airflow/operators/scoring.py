@@ -1,0 +1,25 @@
+"""Batch scoring with the release in force."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from millrace_airflow.assets import on_condition, predictions_of
+from millrace_airflow.operators.base import UseCaseOperator
+
+
+class ScorePartitionOperator(UseCaseOperator):
+    """Score a partition's rows and announce the predictions; without a release it succeeds and announces nothing."""
+
+    def execute(self, context: Any) -> dict[str, Any]:
+        """Return the number of rows and the release, or the reason `no_release`."""
+        from millrace.step.scoring import score_partition
+
+        use_case = self.use_case_spec()
+        report = score_partition(use_case, self.domain_spec(), self.partition_key(), settings=self.settings)
+        self.note_read(report.features)
+        self.note_wrote(report.predictions)
+        if report.predictions is not None:
+            asset = predictions_of(use_case)
+            context["outlet_events"][on_condition(asset)].add(asset, extra={"release": report.release})
+        return report.to_dict()
