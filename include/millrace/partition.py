@@ -39,6 +39,11 @@ class Partition:
         return datetime.strptime(self.key, _PATTERN[self.grain][1]).replace(tzinfo=ZoneInfo(self.timezone))
 
     @property
+    def local_start(self) -> datetime:
+        """First instant of the partition, in the calendar's own zone."""
+        return self._first
+
+    @property
     def start(self) -> datetime:
         """First instant of the partition (UTC)."""
         return self._first.astimezone(UTC)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from typing import Any
+
 from airflow.sdk.definitions.retry_policy import ExceptionRetryPolicy, RetryAction, RetryRule
 
 from millrace.errors import MillraceError
@@ -28,3 +31,6 @@ RETRY_POLICY = ExceptionRetryPolicy(
         ),
     ]
 )
+
+RETRIES: dict[str, Any] = {"retries": 2, "retry_delay": timedelta(seconds=10), "retry_policy": RETRY_POLICY}
+"""What every task of Millrace gets; in a DAG's `default_args`, since a mapped operator asks only those."""

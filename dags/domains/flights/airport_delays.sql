@@ -1,0 +1,47 @@
+-- Departures out of an airport whose outcome is known at each full hour (the flight has landed: `known_at`).
+-- The grid of hours is dense, so that windows empty out; rows end two days (the TTL) after the longest has.
+WITH landed AS (
+    SELECT
+        origin,
+        date_trunc('hour', known_at + INTERVAL 1 HOUR - INTERVAL 1 MICROSECOND) AS known_hour,
+        count(*) AS arrivals,
+        count(*) FILTER (WHERE arr_delay > 15) AS late,
+        CAST(sum(CAST(arr_delay AS BIGINT)) AS BIGINT) AS delay
+    FROM flights
+    WHERE arr_delay IS NOT NULL AND known_at > $start - INTERVAL 9 DAY AND known_at < $end
+    GROUP BY ALL
+),
+grid AS (
+    SELECT origin, hour.known_hour
+    FROM (SELECT DISTINCT origin FROM landed),
+        generate_series($start - INTERVAL 9 DAY, $end - INTERVAL 1 HOUR, INTERVAL 1 HOUR) AS hour (known_hour)
+),
+windows AS (
+    SELECT
+        origin,
+        known_hour,
+        sum(arrivals) OVER past_3h AS arrivals_3h,
+        sum(late) OVER past_3h AS late_3h,
+        sum(delay) OVER past_3h AS delay_3h,
+        sum(arrivals) OVER past_1d AS arrivals_1d,
+        sum(late) OVER past_1d AS late_1d,
+        sum(arrivals) OVER past_7d AS arrivals_7d,
+        sum(late) OVER past_7d AS late_7d,
+        sum(arrivals) OVER past_9d AS arrivals_9d
+    FROM grid LEFT JOIN landed USING (origin, known_hour)
+    WINDOW
+        past_3h AS (PARTITION BY origin ORDER BY known_hour ROWS 2 PRECEDING),
+        past_1d AS (PARTITION BY origin ORDER BY known_hour ROWS 23 PRECEDING),
+        past_7d AS (PARTITION BY origin ORDER BY known_hour ROWS 167 PRECEDING),
+        past_9d AS (PARTITION BY origin ORDER BY known_hour ROWS 215 PRECEDING)
+)
+SELECT
+    origin,
+    known_hour AS event_timestamp,
+    known_hour AS known_at,
+    late_3h / arrivals_3h AS airport_late_share_3h,
+    delay_3h / arrivals_3h AS airport_mean_delay_3h,
+    late_1d / arrivals_1d AS airport_late_share_1d,
+    late_7d / arrivals_7d AS airport_late_share_7d
+FROM windows
+WHERE known_hour >= $start AND arrivals_9d > 0

@@ -119,6 +119,25 @@ class Table:
         found = self._newest_write(partition)
         return found if found is not None and found.digest == digest else None
 
+    def newest(self) -> dict[str, DatasetRef]:
+        """Partition → reference of its newest write; empty where the table is missing. One pass over the history."""
+        if not self.exists():
+            return {}
+        found: dict[str, DatasetRef] = {}
+        for commit in _history(self.open()):
+            partition = commit.get("millrace.partition")
+            if partition is None or partition in found or "millrace.digest" not in commit:
+                continue
+            found[partition] = DatasetRef(
+                table=self.name,
+                version=int(commit["version"]),
+                partition=partition,
+                rows=int(commit.get("millrace.rows", 0)),
+                digest=str(commit["millrace.digest"]),
+                changed=False,
+            )
+        return found
+
     def replace(self, rows: pa.Table, *, partition: str = "", digest: str | None = None) -> DatasetRef:
         """Replace one partition (or the whole unpartitioned table) in one commit; equal content commits nothing.
 

@@ -30,6 +30,9 @@ SILENCE: dict[str, str] = {
 }
 """No telemetry, no download, no update check, from any library of the lock."""
 
+_LINGER = 3
+"""Workers a task slot. A worker that misses the exit of its task process waits for `min_heartbeat_interval` until it is
+free again (seen on 3.3.2: queues of up to 2 s); what runs at once is limited by the default pool."""
 _FOREIGN = ("AIRFLOW", "MLFLOW_", "FEAST_", "OPENLINEAGE_", "GX_", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "PG")
 _PASSED_ON = ("LAKE", "PACKAGES", "REPORTS", "FEATURE_REPO", "ONLINE_STORE", "SERVING_DIR", "STATE_URL", "REGISTRY_URL")
 
@@ -84,13 +87,14 @@ def airflow_environment(
         ports: chosen ports.
         databases: SQLAlchemy URL by database name.
         secrets: `fernet_key`, `jwt_secret`, `api_secret_key` and the path `passwords_file`.
-        parallelism: tasks at once.
+        parallelism: tasks at once: the slots that the default pool is created with.
     """
     url = f"http://{LOOPBACK}:{ports.airflow}"
     sections: dict[str, dict[str, object]] = {
         "core": {
             "executor": "LocalExecutor",
-            "parallelism": parallelism,
+            "parallelism": parallelism * _LINGER,
+            "default_pool_task_slot_count": parallelism,
             "dags_folder": layout.dags,
             "plugins_folder": layout.root / "plugins",
             "load_examples": False,
@@ -122,7 +126,12 @@ def airflow_environment(
             "bundle_refresh_check_interval": 5,
             "refresh_interval": 5,
         },
-        "workers": {"execution_api_timeout": 30, "execution_api_retry_wait_max": 10, "missing_dag_retry_delay": 5},
+        "workers": {
+            "min_heartbeat_interval": 1,
+            "execution_api_timeout": 30,
+            "execution_api_retry_wait_max": 10,
+            "missing_dag_retry_delay": 5,
+        },
         "api": {
             "host": LOOPBACK,
             "port": ports.airflow,

@@ -182,8 +182,11 @@ def wait_healthy(
 
 def _raise_fault(record: Record, layout: Layout, *, ended: bool = False) -> None:
     if record.state == "failed" or ended:
-        fault = record.fault or "the supervisor was stopped"
-        raise ServiceError(fault, where=str(layout.log("supervisor")), remedy="mend it, then run `make up` again")
+        if record.fault:
+            raise ServiceError(record.fault)
+        raise ServiceError(
+            "the supervisor was stopped", where=str(layout.log("supervisor")), remedy="read that log, then `make up`"
+        )
 
 
 def _launch(layout: Layout, environ: Mapping[str, str]) -> None:

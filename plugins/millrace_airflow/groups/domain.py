@@ -12,6 +12,7 @@ from millrace_airflow.assets import features_of
 from millrace_airflow.operators.features import BuildFeaturesOperator, MaterializeFeaturesOperator
 from millrace_airflow.operators.ingestion import IngestPartitionOperator
 from millrace_airflow.operators.validation import ValidatePartitionOperator
+from millrace_airflow.retry import RETRIES
 
 _CRON = {"month": ("0 0 1 * *", "%Y-%m"), "day": ("0 0 * * *", "%Y-%m-%d")}
 
@@ -38,7 +39,7 @@ class DomainDags:
             end_date=None if domain.last is None else domain.partition(domain.last).end,
             catchup=False,
             max_active_runs=1,
-            default_args={"owner": domain.owners[0], "execution_timeout": timedelta(hours=2)},
+            default_args={**RETRIES, "owner": domain.owners[0], "execution_timeout": timedelta(hours=2)},
             tags=["millrace", domain.name, "data"],
             doc_md=f"""### {domain.name}: data
 {domain.description}

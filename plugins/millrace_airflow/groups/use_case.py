@@ -28,6 +28,7 @@ from millrace_airflow.operators.monitoring import (
 )
 from millrace_airflow.operators.scoring import ScorePartitionOperator
 from millrace_airflow.operators.training import BuildTrainingSetOperator, TrainCandidateOperator
+from millrace_airflow.retry import RETRIES
 
 _HOLDOUT = "{{ params.holdout or partition_key or '' }}"
 
@@ -117,7 +118,7 @@ class UseCaseDags:
             dag_id=f"{self.spec.name}_{kind}",
             start_date=self.domain.first_start,
             catchup=False,
-            default_args={"owner": self.spec.owners[0], "execution_timeout": timedelta(hours=4)},
+            default_args={**RETRIES, "owner": self.spec.owners[0], "execution_timeout": timedelta(hours=4)},
             tags=["millrace", self.spec.domain, self.spec.name, kind],
             **kwargs,
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from typing import Any, ClassVar
 
 from airflow.sdk import BaseOperator, BaseOperatorLink
@@ -14,7 +13,7 @@ from millrace.errors import SpecError
 from millrace.settings import Settings, settings
 from millrace.spec import DomainSpec, PolicySpec, UseCaseSpec, load_domain, load_policy, load_use_case
 from millrace_airflow.lineage import Lineage
-from millrace_airflow.retry import RETRY_POLICY
+from millrace_airflow.retry import RETRIES
 
 log = logging.getLogger(__name__)
 PARTITION_KEY = "{{ partition_key or '' }}"
@@ -36,10 +35,7 @@ class MillraceOperator(BaseOperator):
     ui_color: ClassVar[str] = "#eaf1f7"
 
     def __init__(self, *, partition: str = PARTITION_KEY, **kwargs: Any) -> None:
-        kwargs.setdefault("retries", 2)
-        kwargs.setdefault("retry_delay", timedelta(seconds=10))
-        kwargs.setdefault("retry_policy", RETRY_POLICY)
-        super().__init__(**kwargs)
+        super().__init__(**{**RETRIES, **kwargs})
         self.partition = partition
         self.links: dict[str, str] = {}
         self.lineage = Lineage()

@@ -12,7 +12,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from millrace.artifact import Verdict
 from millrace_airflow.links import EVIDENCE, ModelCardLink, RegistryLink
 from millrace_airflow.operators.base import UseCaseOperator, acting_user
-from millrace_airflow.retry import RETRY_POLICY
+from millrace_airflow.retry import RETRIES
 
 
 class RegisterModelOperator(UseCaseOperator):
@@ -37,8 +37,9 @@ class RegisterModelOperator(UseCaseOperator):
         Raises:
             AirflowSkipException: the verdict is not a pass; the reasons are in its message.
         """
-        from millrace.evaluation.base import Evaluation
         from millrace.step.registry import register_model
+
+        from millrace.evaluation.base import Evaluation
 
         verdict = Verdict.from_dict(self.verdict)
         if not verdict.passed:
@@ -65,8 +66,7 @@ class RequestApprovalOperator(ApprovalOperator):
     ui_color: ClassVar[str] = "#fdf3d8"
 
     def __init__(self, *, use_case: str, timeout_hours: float, **kwargs: Any) -> None:
-        kwargs.setdefault("retry_policy", RETRY_POLICY)
-        super().__init__(fail_on_reject=True, response_timeout=timedelta(hours=timeout_hours), **kwargs)
+        super().__init__(fail_on_reject=True, response_timeout=timedelta(hours=timeout_hours), **{**RETRIES, **kwargs})
         self.use_case = use_case
 
 
@@ -92,8 +92,9 @@ class ApproveReleaseOperator(UseCaseOperator):
 
     def execute(self, context: Any) -> dict[str, Any]:
         """Return the approval."""
-        from millrace.evaluation.base import Evaluation
         from millrace.step.release import approve_by_policy, record_approval
+
+        from millrace.evaluation.base import Evaluation
 
         use_case, policy = self.use_case_spec(), self.policy_spec()
         evaluation, verdict = Evaluation.from_dict(self.evaluation), Verdict.from_dict(self.verdict)
@@ -126,10 +127,11 @@ class ReleaseModelOperator(UseCaseOperator):
 
     def execute(self, context: Any) -> dict[str, Any]:
         """Return the release."""
-        from millrace.evaluation.base import Evaluation
         from millrace.governance.release import Approval
         from millrace.registry.base import RegisteredModel
         from millrace.step.release import release_model
+
+        from millrace.evaluation.base import Evaluation
 
         release = release_model(
             self.use_case_spec(),

@@ -1,0 +1,61 @@
+# Millrace: the commands everyone relies on. `make` alone lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+MAKEFLAGS += --no-print-directory
+
+PY := .venv/bin/python
+MILLRACE := $(PY) -m millrace.cli.main
+PYTEST := $(PY) -m pytest -p no:cacheprovider
+# Tests keep their state apart from the installation's.
+export MILLRACE_TEST_VAR ?= $(CURDIR)/var/test
+
+.PHONY: help demo test test-full install up down status clean lint lock bench preflight check
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+preflight: ## is everything there that pip cannot bring?
+	@bash scripts/preflight.sh
+
+install: ## .venv from the lock, nothing else
+	@bash scripts/install.sh
+
+demo: install ## the whole story on real flights, in real Airflow
+	@$(MILLRACE) demo
+
+test: install ## everything that must pass before a commit
+	@$(MAKE) lint
+	@$(PYTEST) -q -m "not full and not system and not browser" -n 2
+	@$(PYTEST) -q -m "system and not full and not browser"
+
+test-full: install ## what is slow: faults, rebuild, Ray, large oracles, browser
+	@$(PYTEST) -q -m "full or browser" || { status=$$?; [ $$status -eq 5 ] && echo "no test is marked full or browser"; exit $$((status == 5 ? 0 : status)); }
+
+lint: install ## ruff, mypy, import-linter
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check --quiet . || { echo "ruff format . would change files"; exit 1; }
+	@$(PY) -m mypy
+	@.venv/bin/lint-imports
+
+up: install ## start PostgreSQL, Airflow, MLflow and the online service
+	@$(MILLRACE) up
+
+down: ## stop them all
+	@if [ -x $(PY) ]; then $(MILLRACE) down; else echo "nothing is installed, so nothing runs"; fi
+
+status: ## what runs, where, and its logs
+	@if [ -x $(PY) ]; then $(MILLRACE) status; else echo "nothing is installed, so nothing runs"; exit 3; fi
+
+clean: ## stop everything and remove var/
+	@if [ -x $(PY) ]; then $(MILLRACE) clean; else echo "nothing is installed; remove var/ by hand if it is left"; fi
+
+check: install ## validate specs, policies, features, contracts and connections
+	@$(MILLRACE) check
+
+bench: install ## one benchmark: NAME=<name> [SCALE=<n>]; without NAME all
+	@$(PY) -m tests.benchmarks $(if $(NAME),'$(NAME)') $(if $(SCALE),--scale '$(SCALE)')
+
+lock: ## resolve constraints.txt anew
+	@bash scripts/lock.sh

@@ -1,0 +1,1 @@
+"""`millrace …`: what a person types."""

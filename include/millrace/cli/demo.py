@@ -1,0 +1,72 @@
+"""`millrace demo`: the whole life of a model on a year of flights, then a table and the addresses."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Annotated
+
+import orjson
+import typer
+from rich.console import Console
+
+from millrace.cli.stack import layout_of, show_addresses
+from millrace.demo.progress import Progress
+from millrace.demo.story import Plan, Story
+from millrace.demo.watch import RunWatcher
+from millrace.local import stack
+from millrace.local.airflow_client import AirflowClient
+from millrace.local.prepare import read_password
+from millrace.settings import Settings
+from millrace.spec import load_domain, load_use_case
+
+_console = Console()
+
+
+def demo(
+    use_case: Annotated[str, typer.Option(help="The use case whose model lives through the year.")] = "flight_delay",
+    first: Annotated[str, typer.Option(help="First partition that is backfilled.")] = "2013-01",
+    release: Annotated[str, typer.Option(help="Holdout of the first training run.")] = "2013-03",
+    last: Annotated[str, typer.Option(help="Last partition of the story.")] = "2013-12",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as the last line.")] = False,
+) -> None:
+    """Start everything, run the story through the DAGs, show what came of it. Ctrl-C stops everything."""
+    layout = layout_of(Settings.load())
+    try:
+        _demo(use_case, first, release, last, as_json=as_json)
+    except KeyboardInterrupt:
+        _console.print("\nstopping everything …")
+        stack.down(layout)
+        _console.print("everything is stopped; `make demo` starts it again")
+        raise typer.Exit(130) from None
+
+
+def _demo(use_case: str, first: str, release: str, last: str, *, as_json: bool) -> None:
+    from millrace.demo.service_check import check_service
+    from millrace.demo.summary import show, summarize, write
+
+    started = time.monotonic()
+    settings = Settings.load()
+    layout = layout_of(settings)
+    spec = load_use_case(settings.dags, use_case)
+    plan = Plan(
+        domain=load_domain(settings.dags, spec.domain), use_case=spec, first=first, release=release, last=last
+    )
+    installation, _ = stack.up(layout, os.environ, dag_ids=plan.dag_ids, tell=_console.print)
+    settings = Settings.load()
+    up_s = time.monotonic() - started
+    with AirflowClient(installation.addresses["airflow"], "admin", read_password(layout)) as client:
+        watcher = RunWatcher(client, os.path.relpath(layout.airflow / "logs"))
+        with Progress([*plan.history, *plan.months], _console) as progress:
+            story = Story(plan, watcher, progress.tell)
+            story.run()
+        clock = time.monotonic()
+        serving = check_service(plan.use_case, plan.domain, plan.last, settings=settings)
+        wall = {"start": up_s, **story.wall_s, "serving": time.monotonic() - clock}
+        summary = summarize(story, serving, wall, total_s=time.monotonic() - started, settings=settings)
+    write(summary, settings)
+    show(summary, _console)
+    show_addresses(layout, installation)
+    _console.print("everything stays up until `make down`")
+    if as_json:
+        print(orjson.dumps(summary).decode())

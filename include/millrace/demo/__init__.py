@@ -1,0 +1,1 @@
+"""The story: a year of flights through every DAG, from the first backfill to the last decision."""

@@ -1,0 +1,101 @@
+"""Starting DAG runs and waiting for those that follow from them."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from millrace.errors import ServiceError
+from millrace.local.airflow_client import AirflowClient
+
+Json = dict[str, Any]
+_PAUSE_S = 0.25
+_PATIENCE_S = 600.0
+
+
+@dataclass(slots=True)
+class RunWatcher:
+    """Triggers runs, waits for them and for the runs that assets start, and remembers all it saw.
+
+    Attributes:
+        client: Airflow.
+        logs: folder of Airflow's task logs, for error messages.
+        ended: every run that was waited for, in order of its end.
+    """
+
+    client: AirflowClient
+    logs: str
+    ended: list[Json] = field(default_factory=list)
+    _seen: set[tuple[str, str]] = field(default_factory=set)
+
+    def remember(self, *dag_ids: str) -> None:
+        """Take the runs there are already as known, so that only new ones are waited for."""
+        for dag_id in dag_ids:
+            self._seen |= {(dag_id, run["dag_run_id"]) for run in self.client.runs(dag_id)}
+
+    def trigger(self, dag_id: str, partition: str) -> Json:
+        """Start a run of a partition and wait for its end."""
+        run = self.client.trigger(dag_id, partition_key=partition)
+        self._seen.add((dag_id, run["dag_run_id"]))
+        return self._wait(dag_id, run["dag_run_id"])
+
+    def backfill(self, dag_id: str, first: datetime, last: datetime, partitions: list[str]) -> list[Json]:
+        """Run a DAG for all partitions by Airflow's backfill, one after the other, and wait for the last."""
+        self.client.backfill(dag_id, first, last, max_active_runs=1, reprocess="completed")
+        return [self.next_run(dag_id, partition) for partition in partitions]
+
+    def next_run(self, dag_id: str, partition: str, *, patience_s: float = 120.0) -> Json:
+        """Wait for a run of this partition that was not there before, to start and to end.
+
+        Raises:
+            ServiceError: none was started, or it failed.
+        """
+        end = time.monotonic() + patience_s
+        while True:
+            for run in self._latest(dag_id):
+                if run["partition_key"] == partition and (dag_id, run["dag_run_id"]) not in self._seen:
+                    self._seen.add((dag_id, run["dag_run_id"]))
+                    return self._wait(dag_id, run["dag_run_id"])
+            if time.monotonic() > end:
+                raise ServiceError(
+                    f"no run of {dag_id} for {partition} was started within {patience_s:.0f} s",
+                    where=f"DAG {dag_id}",
+                    remedy="is the DAG paused? `make status` shows the scheduler; its log is var/logs/scheduler.log",
+                )
+            time.sleep(_PAUSE_S)
+
+    def result(self, run: Json, task_id: str) -> Any:
+        """What a task of a run returned."""
+        return self.client.xcom(run["dag_id"], run["dag_run_id"], task_id)
+
+    def _latest(self, dag_id: str) -> list[Json]:
+        page = self.client.get(f"/api/v2/dags/{dag_id}/dagRuns", order_by="-id", limit=12)
+        runs: list[Json] = page["dag_runs"]
+        return runs[::-1]
+
+    def _wait(self, dag_id: str, run_id: str) -> Json:
+        run = self.client.wait_run(dag_id, run_id, patience_s=_PATIENCE_S, pause_s=_PAUSE_S)
+        self.ended.append(run)
+        if run["state"] != "success":
+            raise self._failure(run)
+        return run
+
+    def _failure(self, run: Json) -> ServiceError:
+        dag_id, run_id = run["dag_id"], run["dag_run_id"]
+        failed = [task for task in self.client.tasks(dag_id, run_id) if task["state"] == "failed"]
+        if not failed:
+            return ServiceError(
+                f"{dag_id} for {run.get('partition_key')} ended {run['state']}, with no failed task",
+                where=f"run {run_id}",
+                remedy="open the run in Airflow's grid",
+            )
+        task = failed[0]
+        index = "" if task["map_index"] == -1 else f"/map_index={task['map_index']}"
+        folder = f"{self.logs}/dag_id={dag_id}/run_id={run_id}/task_id={task['task_id']}{index}"
+        return ServiceError(
+            f"stage {task['task_id']} of {dag_id} failed for partition {run.get('partition_key')}",
+            where=f"{folder}/attempt={task['try_number']}.log",
+            remedy="the last lines of that log name the cause and what mends it; then run `make demo` again",
+        )

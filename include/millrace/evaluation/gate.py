@@ -1,0 +1,161 @@
+"""Gates: one file each in `gates/`, found by name. A gate answers from the evidence bundle alone."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+from typing import ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from millrace.artifact import Outcome
+from millrace.errors import SpecError
+from millrace.evaluation import gates
+from millrace.evaluation.evidence import Evidence
+from millrace.spec.policy import GateSpec, PolicySpec
+from millrace.spec.use_case import UseCaseSpec
+
+
+class Answer(BaseModel):
+    """What a gate says.
+
+    Attributes:
+        gate: its name in the policy.
+        numbers: the figures that decided.
+        sentence: the same for people.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    gate: str = ""
+    kind: str = ""
+    outcome: Outcome
+    numbers: dict[str, float] = {}
+    sentence: str
+
+
+class Gate(BaseModel):
+    """The base of all gates; its fields are the arguments that a policy may give.
+
+    Attributes:
+        problems: problems the gate can answer for.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    problems: ClassVar[tuple[Literal["binary", "regression"], ...]] = ("binary", "regression")
+
+    def answer(self, evidence: Evidence) -> Answer:
+        """Judge the challenger of a bundle."""
+        raise NotImplementedError
+
+    def check(self, use_case: UseCaseSpec) -> str:
+        """What in these arguments does not fit a use case; "" where all does."""
+        return "" if use_case.problem in self.problems else f"it answers for {' and '.join(self.problems)} only"
+
+
+def gate_kinds() -> list[str]:
+    """Names of the gates there are."""
+    return sorted(item.name for item in pkgutil.iter_modules(gates.__path__))
+
+
+def load_gates(policy: PolicySpec, use_case: UseCaseSpec) -> list[tuple[GateSpec, Gate]]:
+    """The gates a use case must pass: those of its policy, then its own.
+
+    Raises:
+        SpecError: a kind is unknown, an argument is wrong or a name stands twice; names file, key and remedy.
+    """
+    found: list[tuple[GateSpec, Gate]] = []
+    faults: list[SpecError] = []
+    for where, spec in _declared(policy, use_case):
+        try:
+            if spec.name in {known.name for known, _ in found}:
+                raise SpecError(f"a second gate {spec.name!r}", where=where, remedy="give it an `id` of its own")
+            found.append((spec, _load(spec, use_case, where)))
+        except SpecError as fault:
+            faults.append(fault)
+    if faults:
+        raise SpecError(
+            "; ".join(item.what for item in faults),
+            where="; ".join(item.where for item in faults),
+            remedy="; ".join(dict.fromkeys(item.remedy for item in faults)),
+        )
+    return found
+
+
+def check_policy(policy: PolicySpec, use_case: UseCaseSpec) -> list[str]:
+    """What is wrong with the gates of a policy or a use case, one text a fault; empty where nothing is."""
+    faults, names = [], set()
+    for where, spec in _declared(policy, use_case):
+        if spec.name in names:
+            faults.append(str(SpecError(f"a second gate {spec.name!r}", where=where, remedy="give it its own `id`")))
+        names.add(spec.name)
+        try:
+            _load(spec, use_case, where)
+        except SpecError as fault:
+            faults.append(str(fault))
+    columns = use_case.features.columns
+    for position, column in enumerate(use_case.evaluation.slices):
+        if column not in columns:
+            faults.append(
+                str(
+                    SpecError(
+                        f"slice {column!r} is no feature of {use_case.features.name!r}",
+                        where=f"use_cases/{use_case.name}.yaml: evaluation.slices.{position}",
+                        remedy=f"name one of: {', '.join(columns)}",
+                    )
+                )
+            )
+    return faults
+
+
+def _declared(policy: PolicySpec, use_case: UseCaseSpec) -> list[tuple[str, GateSpec]]:
+    found = []
+    for problem in ("all", use_case.problem):
+        for position, spec in enumerate(policy.gates.get(problem, [])):  # type: ignore[call-overload]
+            found.append((f"policies/{policy.tier}.yaml: gates.{problem}.{position}", spec))
+    for position, spec in enumerate(use_case.gates):
+        found.append((f"use_cases/{use_case.name}.yaml: gates.{position}", spec))
+    return found
+
+
+def _load(spec: GateSpec, use_case: UseCaseSpec, where: str) -> Gate:
+    kinds = gate_kinds()
+    if spec.kind not in kinds:
+        near = difflib.get_close_matches(spec.kind, kinds, n=1)
+        raise SpecError(
+            f"no gate of kind {spec.kind!r}",
+            where=f"{where}.kind",
+            remedy=f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(kinds)}",
+        )
+    kind: type[Gate] = importlib.import_module(f"{gates.__name__}.{spec.kind}").GATE
+    try:
+        gate = kind.model_validate(spec.args)
+    except ValidationError as error:
+        raise _explain(spec, kind, where, error) from error
+    if fault := gate.check(use_case):
+        raise SpecError(
+            f"gate {spec.name!r} does not fit use case {use_case.name!r}: {fault}",
+            where=f"{where}.args" if use_case.problem in gate.problems else f"{where}.kind",
+            remedy="correct the argument, or take the gate out",
+        )
+    return gate
+
+
+def _explain(spec: GateSpec, kind: type[Gate], where: str, error: ValidationError) -> SpecError:
+    faults, places, remedies = [], [], []
+    for fault in error.errors():
+        key = ".".join(str(part) for part in fault["loc"]) or "(all)"
+        places.append(f"{where}.args.{key}")
+        if fault["type"] == "extra_forbidden":
+            known = list(kind.model_fields)
+            near = difflib.get_close_matches(key, known, n=1)
+            faults.append(f"gate {spec.kind!r} has no argument {key!r}")
+            remedies.append(f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(known) or 'none'}")
+        elif fault["type"] == "missing":
+            faults.append(f"gate {spec.kind!r} needs the argument {key!r}")
+            remedies.append(f"add `{key}: …` to its args")
+        else:
+            faults.append(f"gate {spec.kind!r}, {key}: {fault['msg']} (is {fault['input']!r})")
+            remedies.append(f"correct {key!r}")
+    return SpecError("; ".join(faults), where="; ".join(places), remedy="; ".join(dict.fromkeys(remedies)))

@@ -1,0 +1,44 @@
+"""The challenger must be provably better than what is released."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from millrace.evaluation.evidence import Comparison, Evidence
+from millrace.evaluation.gate import Answer, Gate
+from millrace.evaluation.metric import METRICS
+
+
+class BetterThanChampion(Gate):
+    """Passes where the lower 95 % bound of the paired gain over the champion is above `min_gain`.
+
+    The gain is in the direction of the use case's metric: 0.01 AUC more, or one minute of RMSE less, is positive.
+    """
+
+    min_gain: Annotated[float, Field(ge=0)] = 0.002
+
+    def answer(self, evidence: Evidence) -> Answer:
+        """Passes without a champion too, and says so."""
+        if evidence.champion is None and not evidence.versus_champion.reason:
+            return Answer(outcome="pass", sentence="No champion is in force, so there is none to beat.")
+        return judge_gain(evidence, evidence.versus_champion, f"release {evidence.versus_champion.release}", self.min_gain)
+
+
+def judge_gain(evidence: Evidence, comparison: Comparison, other: str, min_gain: float) -> Answer:
+    """The answer that a paired gain gives."""
+    title, gain = METRICS[evidence.metric].title, comparison.gain
+    if comparison.reason or gain.value is None or gain.low is None or gain.high is None:
+        reason = comparison.reason or "too few days hold both classes"
+        return Answer(outcome="insufficient_data", sentence=f"There is no comparison with {other}: {reason}.")
+    numbers = {"gain": gain.value, "low": gain.low, "high": gain.high, "min_gain": min_gain}
+    figures = f"{title} gain {gain.value:+.4f} over {other} (95 % interval {gain.low:+.4f} to {gain.high:+.4f})"
+    if gain.low > min_gain:
+        sentence = f"{figures}: the lower bound is above {min_gain:g}."
+        return Answer(outcome="pass", numbers=numbers, sentence=sentence)
+    sentence = f"{figures}: the lower bound is not above {min_gain:g}."
+    return Answer(outcome="fail", numbers=numbers, sentence=sentence)
+
+
+GATE = BetterThanChampion

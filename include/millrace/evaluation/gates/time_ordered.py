@@ -1,0 +1,41 @@
+"""Training must lie before the holdout, in every respect."""
+
+from __future__ import annotations
+
+from millrace.evaluation.evidence import Evidence
+from millrace.evaluation.gate import Answer, Gate
+
+
+class TimeOrdered(Gate):
+    """Fails where a training partition or event is not before the holdout, a row is in both, or a label is from later.
+
+    A label counts as from later when it became known after the cut, the instant up to which the run may know things.
+    """
+
+    def answer(self, evidence: Evidence) -> Answer:
+        """Instants are ISO texts of one form, which order as the instants do."""
+        time = evidence.time
+        faults = []
+        if not time.training_partitions:
+            return Answer(outcome="insufficient_data", sentence="There are no training rows to compare with.")
+        if time.training_partitions[-1] >= time.holdout:
+            faults.append(f"training reaches into {time.training_partitions[-1]}, the holdout is {time.holdout}")
+        if time.training_last_event >= time.holdout_start:
+            faults.append(f"a training row is of {time.training_last_event}, the holdout begins {time.holdout_start}")
+        if time.training_last_event >= time.holdout_first_event:
+            faults.append("training and holdout rows interleave in time, as after a random split")
+        if time.rows_in_both:
+            faults.append(f"{time.rows_in_both} rows are in training and holdout")
+        if time.last_label_known_at > time.cut:
+            faults.append(f"a label became known {time.last_label_known_at}, after the cut {time.cut}")
+        if time.trained_on_holdout:
+            faults.append(f"trained through the holdout or beyond: {', '.join(time.trained_on_holdout)}")
+        numbers = {"training_partitions": float(len(time.training_partitions)), "rows_in_both": float(time.rows_in_both)}
+        if faults:
+            return Answer(outcome="fail", numbers=numbers, sentence=f"Order in time is broken: {'; '.join(faults)}.")
+        first, last = time.training_partitions[0], time.training_partitions[-1]
+        sentence = f"Trained on {first} to {last}, measured on {time.holdout}; no row in both, all labels known by the cut."
+        return Answer(outcome="pass", numbers=numbers, sentence=sentence)
+
+
+GATE = TimeOrdered

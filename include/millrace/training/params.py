@@ -1,0 +1,106 @@
+"""Parameters of the trainers, closed and checked without importing any library.
+
+Names are those of the library, except where one word means the same for all: `rounds` or `epochs`, `learning_rate`,
+`early_stopping` (rounds or epochs without a gain on the last training partition, which is then kept out of the fit;
+0: a fixed number) and `threads` (recorded, because another number of threads may give another model).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from millrace.spec.base import Spec
+
+Share = Annotated[float, Field(gt=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+Patience = Annotated[int, Field(ge=0)]
+
+
+class TrainerParams(Spec):
+    """What every trainer takes.
+
+    Attributes:
+        threads: cores it uses.
+    """
+
+    threads: Annotated[int, Field(ge=1, le=256)] = 2
+
+
+class BaselineParams(TrainerParams):
+    """The dummy has nothing to set."""
+
+
+class XGBoostParams(TrainerParams):
+    """Gradient boosting by histogram; categories split natively. Names not listed above are xgboost's."""
+
+    rounds: Annotated[int, Field(ge=1, le=100_000)] = 200
+    learning_rate: Share = 0.1
+    max_depth: Annotated[int, Field(ge=0, le=32)] = 6
+    max_leaves: Annotated[int, Field(ge=0)] = 0
+    grow_policy: Literal["depthwise", "lossguide"] = "depthwise"
+    min_child_weight: NotNegative = 1.0
+    subsample: Share = 1.0
+    colsample_bytree: Share = 1.0
+    colsample_bylevel: Share = 1.0
+    colsample_bynode: Share = 1.0
+    reg_lambda: NotNegative = 1.0
+    reg_alpha: NotNegative = 0.0
+    gamma: NotNegative = 0.0
+    max_bin: Annotated[int, Field(ge=2, le=65_536)] = 256
+    max_cat_to_onehot: Count = 4
+    max_cat_threshold: Count = 64
+    scale_pos_weight: Positive = 1.0
+    early_stopping: Patience = 0
+
+
+class LightGBMParams(TrainerParams):
+    """Leaf-wise gradient boosting, deterministic; categories split natively. Names not listed above are lightgbm's."""
+
+    rounds: Annotated[int, Field(ge=1, le=100_000)] = 200
+    learning_rate: Share = 0.1
+    num_leaves: Annotated[int, Field(ge=2, le=131_072)] = 31
+    max_depth: int = -1
+    min_data_in_leaf: Annotated[int, Field(ge=0)] = 20
+    min_sum_hessian_in_leaf: NotNegative = 1e-3
+    feature_fraction: Share = 1.0
+    feature_fraction_bynode: Share = 1.0
+    bagging_fraction: Share = 1.0
+    bagging_freq: Annotated[int, Field(ge=0)] = 0
+    lambda_l1: NotNegative = 0.0
+    lambda_l2: NotNegative = 0.0
+    min_gain_to_split: NotNegative = 0.0
+    path_smooth: NotNegative = 0.0
+    max_bin: Annotated[int, Field(ge=2, le=65_536)] = 255
+    cat_smooth: NotNegative = 10.0
+    cat_l2: NotNegative = 10.0
+    max_cat_threshold: Count = 32
+    min_data_per_group: Count = 100
+    scale_pos_weight: Positive = 1.0
+    early_stopping: Patience = 0
+
+
+class TorchParams(TrainerParams):
+    """A network of dense layers with ReLU over standardised numbers and embedded categories.
+
+    Attributes:
+        epochs: passes over the rows.
+        hidden: width of each hidden layer; none gives a linear model.
+        embedding: greatest width of a category's embedding; a small vocabulary gets half its size.
+        batch_size: rows a step.
+        learning_rate: at the start; it falls to 0 along a cosine.
+        weight_decay: of AdamW.
+        dropout: share of hidden units left out in a step.
+    """
+
+    epochs: Annotated[int, Field(ge=1, le=10_000)] = 5
+    hidden: list[Annotated[int, Field(ge=1, le=8192)]] = [128, 64]
+    embedding: Annotated[int, Field(ge=1, le=512)] = 8
+    batch_size: Count = 1024
+    learning_rate: Positive = 0.002
+    weight_decay: NotNegative = 1e-4
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    early_stopping: Patience = 0
