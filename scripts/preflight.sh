@@ -11,16 +11,16 @@ works() { "$1" -c 'import sys; raise SystemExit(sys.version_info[:2] != (3, 11))
 find_python() {
     local candidate
     for candidate in python3.11 /usr/bin/python3.11 /usr/local/bin/python3.11 python3 python; do
-        if works "$candidate"; then command -v "$candidate"; return 0; fi
+        if works "$candidate"; then "$candidate" -c 'import sys; print(sys.executable)'; return 0; fi
     done
     return 1
 }
 
 if [ -n "${PYTHON:-}" ]; then
     command -v "$PYTHON" >/dev/null 2>&1 || fail "PYTHON=$PYTHON is not a command" "give the path of a Python 3.11"
-    works "$PYTHON" || fail "PYTHON=$PYTHON is $("$PYTHON" --version 2>&1), but Millrace needs Python 3.11" \
+    works "$PYTHON" || fail "PYTHON=$PYTHON is $("$PYTHON" --version 2>&1 | head -n 1), but Millrace needs Python 3.11" \
         "give the path of a Python 3.11, such as PYTHON=/usr/bin/python3.11"
-    python="$(command -v "$PYTHON")"
+    python="$PYTHON"
 else
     python="$(find_python || true)"
 fi

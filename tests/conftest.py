@@ -13,6 +13,7 @@ from millrace.settings import Settings
 ROOT = Path(__file__).resolve().parents[1]
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when a library loads OpenMP; spinning threads starve others
 
 
 @pytest.fixture

@@ -19,8 +19,10 @@ days AS (
         CAST(day AS DATE) AS day,
         timezone('UTC', timezone('America/New_York', day)) AS midnight
     FROM (
-        SELECT CAST(timezone('America/New_York', timezone('UTC', $start)) AS DATE) AS first_day
-    ), generate_series(first_day - INTERVAL 31 DAY, first_day + INTERVAL 32 DAY, INTERVAL 1 DAY) AS series (day)
+        SELECT
+            CAST(timezone('America/New_York', timezone('UTC', $start)) AS DATE) AS first_day,
+            CAST(timezone('America/New_York', timezone('UTC', $end)) AS DATE) AS last_day
+    ), generate_series(first_day - INTERVAL 31 DAY, last_day, INTERVAL 1 DAY) AS series (day)
     WHERE timezone('UTC', timezone('America/New_York', day)) < $end
 ),
 windows AS (

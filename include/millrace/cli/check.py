@@ -1,8 +1,9 @@
-"""`millrace check`: are specs, policies, features, contracts and connections right? What is wrong, where, how to mend."""
+"""`millrace check`: is everything right that can be told without running it? What is wrong, where, how to mend."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Annotated
 
 import orjson
@@ -13,9 +14,9 @@ from rich.table import Table
 from millrace.errors import MillraceError
 from millrace.settings import Settings
 from millrace.spec import list_specs
+from millrace.spec.load import Kind
 
 _console = Console()
-Finding = tuple[str, str, str]
 
 
 def check(
@@ -45,17 +46,18 @@ def check(
 def _rules(settings: Settings, *, connections: bool) -> Iterator[tuple[str, str, Callable[[], list[str]]]]:
     from millrace.step import check as step
 
-    for tier in list_specs(settings.dags, "policies"):
-        yield "policy", tier, lambda tier=tier: step.check_policy_file(tier, settings=settings)
-    for name in list_specs(settings.dags, "domains"):
-        yield "domain", name, lambda name=name: step.check_domain(name, settings=settings)
-        yield "contract", name, lambda name=name: step.check_contracts(name, settings=settings)
-    for name in list_specs(settings.dags, "use_cases"):
-        yield "use case", name, lambda name=name: step.check_use_case(name, settings=settings)
-        yield "features", name, lambda name=name: step.check_use_case_features(name, settings=settings)
+    by_folder: dict[Kind, dict[str, Callable[..., list[str]]]] = {
+        "policies": {"policy": step.check_policy_file},
+        "domains": {"domain": step.check_domain, "contract": step.check_contracts},
+        "use_cases": {"use case": step.check_use_case, "features": step.check_use_case_features},
+    }
+    for folder, rules in by_folder.items():
+        for name in list_specs(settings.dags, folder):
+            for kind, rule in rules.items():
+                yield kind, name, partial(rule, name, settings=settings)
     if connections:
-        for name, rule in step.connection_rules(settings).items():
-            yield "connection", name, rule
+        for name, reach in step.connection_rules(settings).items():
+            yield "connection", name, reach
 
 
 def _faults(rule: Callable[[], list[str]]) -> list[str]:

@@ -49,9 +49,7 @@ def _demo(use_case: str, first: str, release: str, last: str, *, as_json: bool) 
     settings = Settings.load()
     layout = layout_of(settings)
     spec = load_use_case(settings.dags, use_case)
-    plan = Plan(
-        domain=load_domain(settings.dags, spec.domain), use_case=spec, first=first, release=release, last=last
-    )
+    plan = Plan(domain=load_domain(settings.dags, spec.domain), use_case=spec, first=first, release=release, last=last)
     installation, _ = stack.up(layout, os.environ, dag_ids=plan.dag_ids, tell=_console.print)
     settings = Settings.load()
     up_s = time.monotonic() - started

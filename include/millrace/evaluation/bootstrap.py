@@ -7,6 +7,8 @@ negative row of another. Both are exact; only average precision has to walk the 
 
 from __future__ import annotations
 
+from datetime import date
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -45,6 +47,12 @@ def resample_metric(problem: Problem, metric: str, label: Floats, prediction: Fl
     if metric == "auc":
         return resample_auc(label, prediction, blocks)
     return resample(problem, label, prediction, blocks)[metric]
+
+
+def measure_metric(problem: Problem, metric: str, label: Floats, prediction: Floats) -> float:
+    """One metric on all rows, from the same sums; NaN where it is undefined."""
+    whole = DayBlocks(of_row=np.zeros(len(label), np.int64), days=[date.min], draws=np.ones((1, 1)))
+    return float(resample_metric(problem, metric, label, prediction, whole)[0])
 
 
 def resample_auc(label: Floats, prediction: Floats, blocks: DayBlocks) -> Floats:

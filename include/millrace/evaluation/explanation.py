@@ -6,17 +6,18 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
+from millrace.evaluation.bootstrap import measure_metric
 from millrace.evaluation.evidence import Contribution, Explanation
 from millrace.evaluation.metric import direction_of
-from millrace.evaluation.sklearn_metric import measure
 from millrace.spec.use_case import Problem
 
 Floats = NDArray[np.float64]
 Predict = Callable[[Mapping[str, Any]], Floats]
-EXPLAINED_ROWS = 400
-SHUFFLED_ROWS = 2_000
+EXPLAINED_ROWS = 300
+SHUFFLED_ROWS = 1_000
 
 
 def sample_rows(count: int, wanted: int) -> NDArray[np.int64]:
@@ -36,23 +37,27 @@ def explain_contributions(features: list[str], contributions: Floats) -> Explana
 def explain_permutation(
     problem: Problem,
     metric: str,
-    columns: Mapping[str, NDArray[Any]],
+    *,
+    columns: Mapping[str, Any],
     features: list[str],
     label: Floats,
     predict: Predict,
-    *,
     seed: int,
 ) -> Explanation:
-    """How much worse the metric gets when one column is shuffled (Breiman 2001); never below nought."""
+    """How much worse the metric gets when one column is shuffled (Breiman 2001); never below nought.
+
+    Args:
+        columns: feature → Arrow column.
+    """
     if problem == "binary" and len(np.unique(label)) < 2:
         return Explanation(method="none", rows=len(label), features=[])
     way = direction_of(metric)
-    whole = measure(problem, label, predict(columns))[metric]
-    order = np.random.default_rng(seed).permutation(len(label))
+    whole = measure_metric(problem, metric, label, predict(columns))
+    order = pa.array(np.random.default_rng(seed).permutation(len(label)))
     losses = []
     for name in features:
-        shuffled = {**columns, name: columns[name][order]}
-        losses.append(max(0.0, way * (whole - measure(problem, label, predict(shuffled))[metric])))
+        shuffled = {**columns, name: columns[name].take(order)}
+        losses.append(max(0.0, way * (whole - measure_metric(problem, metric, label, predict(shuffled)))))
     return _rank("permutation", len(label), features, np.array(losses))
 
 

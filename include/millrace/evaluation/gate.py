@@ -112,7 +112,7 @@ def check_policy(policy: PolicySpec, use_case: UseCaseSpec) -> list[str]:
 def _declared(policy: PolicySpec, use_case: UseCaseSpec) -> list[tuple[str, GateSpec]]:
     found = []
     for problem in ("all", use_case.problem):
-        for position, spec in enumerate(policy.gates.get(problem, [])):  # type: ignore[call-overload]
+        for position, spec in enumerate(policy.gates.get(problem, [])):
             found.append((f"policies/{policy.tier}.yaml: gates.{problem}.{position}", spec))
     for position, spec in enumerate(use_case.gates):
         found.append((f"use_cases/{use_case.name}.yaml: gates.{position}", spec))

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from millrace.evaluation.block import DayBlocks
-from millrace.evaluation.bootstrap import Floats, resample, resample_metric
+from millrace.evaluation.bootstrap import Floats, measure_metric, resample, resample_metric
 from millrace.evaluation.evidence import Estimate, SliceScore
 from millrace.evaluation.metric import direction_of
 from millrace.evaluation.sklearn_metric import check_rows, measure
@@ -66,6 +66,7 @@ def score_slices(
     problem: Problem,
     metric: str,
     column: str,
+    *,
     values: NDArray[np.object_] | Floats,
     label: Floats,
     predictions: Sequence[Floats],
@@ -118,8 +119,7 @@ def _slice_estimate(problem: Problem, metric: str, label: Floats, prediction: Fl
     if problem == "binary" and len(np.unique(label)) < 2:
         return Estimate()
     check_rows(problem, label, prediction)
-    whole = DayBlocks(of_row=np.zeros(len(label), np.int64), days=blocks.days[:1], draws=np.ones((1, 1)))
-    value = float(resample_metric(problem, metric, label, prediction, whole)[0])
+    value = measure_metric(problem, metric, label, prediction)
     return estimate(value, resample_metric(problem, metric, label, prediction, blocks))
 
 

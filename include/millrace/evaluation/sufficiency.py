@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import roc_auc_score
 
+from millrace.evaluation.bootstrap import measure_metric
 from millrace.evaluation.evidence import Sufficiency
 from millrace.spec.use_case import Problem
 
@@ -75,6 +75,6 @@ def _sufficiency(problem: Problem, label: Floats, guess: Floats) -> float:
     if guess.min() == guess.max() or label.min() == label.max():
         return 0.5 if problem == "binary" else 0.0
     if problem == "binary":
-        area = float(roc_auc_score(label, guess))
+        area = measure_metric(problem, "auc", label, guess)
         return max(area, 1 - area)
     return float(np.corrcoef(label, guess)[0, 1] ** 2)

@@ -8,6 +8,7 @@ from millrace.artifact import Outcome, Verdict, digest_of
 from millrace.errors import EvaluationError
 from millrace.evaluation.evidence import Evidence
 from millrace.evaluation.gate import Answer, load_gates
+from millrace.governance.policy import policy_digest
 from millrace.spec.policy import PolicySpec
 from millrace.spec.use_case import UseCaseSpec
 
@@ -28,7 +29,7 @@ def answer_gates(policy: PolicySpec, use_case: UseCaseSpec, evidence: Evidence) 
             where=f"policies/{policy.tier}.yaml",
             remedy="evaluate the candidates again under the policy as it is now",
         )
-    if evidence.use_case_digest != use_case_digest(use_case):
+    if evidence.use_case_digest != digest_of(use_case.model_dump(mode="json")):
         raise EvaluationError(
             f"the evidence was made for another version of use case {use_case.name!r}",
             where=f"use_cases/{use_case.name}.yaml",
@@ -78,16 +79,6 @@ def verdict_document(evidence: Evidence, digest: str, verdict: Verdict, answers:
         "outcome": verdict.outcome,
         "answers": [item.model_dump(mode="json") for item in answers],
     }
-
-
-def policy_digest(policy: PolicySpec) -> str:
-    """sha256 of what a policy says."""
-    return digest_of(policy.model_dump(mode="json"))
-
-
-def use_case_digest(use_case: UseCaseSpec) -> str:
-    """sha256 of what a use case says."""
-    return digest_of(use_case.model_dump(mode="json"))
 
 
 def _short(sentence: str) -> str:

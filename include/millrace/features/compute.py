@@ -42,7 +42,7 @@ def build_table(domain: DomainSpec, name: str, partition: str, *, lake: str, fol
     """
     table = feature_table(domain, name)
     sql = read_sql(table, folder)
-    sources = _sources_in(sql, domain)
+    sources = _sources_in(sql, domain, where=table.sql)
     reached = clean_partitions(domain, partition, table.look_back_days)
     read = _inputs(domain, sources, reached, lake=lake)
     key = "" if table.static else partition
@@ -201,10 +201,19 @@ def _inputs(
     return found
 
 
-def _sources_in(sql: str, domain: DomainSpec) -> list[str]:
-    """Sources a SQL text names, so that only they are read and count as input."""
-    words = set(re.findall(r"[A-Za-z_][A-Za-z0-9_]*", sql))
-    return [name for name in domain.sources if name in words]
+def _sources_in(sql: str, domain: DomainSpec, *, where: str) -> list[str]:
+    """Sources a SQL text reads, so that only they are loaded and count as input."""
+    import duckdb
+
+    bound = re.sub(r"\$(start|end)\b", "TIMESTAMP '2000-01-01'", sql)
+    connection = connect(threads=1)
+    try:
+        named = connection.get_table_names(bound)
+    except duckdb.Error as error:
+        raise FeatureError(f"the SQL does not parse: {error}", where=where, remedy="correct the SQL") from error
+    finally:
+        connection.close()
+    return [name for name in domain.sources if name in named]
 
 
 def _parameters(sql: str, partition: Partition) -> dict[str, Any]:

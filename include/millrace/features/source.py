@@ -32,9 +32,7 @@ def clean_snapshots(domain: DomainSpec, *, lake: str) -> dict[str, dict[str, Dat
     return {name: Table(lake, domain.clean_table(name)).newest() for name in domain.sources}
 
 
-def register_clean(
-    connection: Any, domain: DomainSpec, source: str, keys: Sequence[str], *, lake: str
-) -> None:
+def register_clean(connection: Any, domain: DomainSpec, source: str, keys: Sequence[str], *, lake: str) -> None:
     """Make the view of a source over its clean rows of the partitions named (of all, for a static source).
 
     Instants are shown as UTC timestamps without zone, as `$start` and `$end` are.

@@ -128,7 +128,7 @@ class Ledger:
         Raises:
             LedgerError: unknown kind, no JSON, an instant without zone, or an entry of the same key on another subject.
         """
-        record = _record(kind, use_case, subject, effective_at, actor, payload, key)
+        record = _record(kind, use_case, subject, effective_at=effective_at, actor=actor, payload=payload, key=key)
         if connection is not None:
             return self._append(record, connection)
         with reading(self.settings) as reader:
@@ -194,7 +194,7 @@ class Ledger:
             expected_head: a head kept elsewhere (`millrace ledger export`): an entry that must still be there.
         """
         with reading(self.settings) as reader:
-            rows = (row._mapping for row in _stream(reader, select(LEDGER).order_by(LEDGER.c.seq)))
+            rows = (row._asdict() for row in _stream(reader, select(LEDGER).order_by(LEDGER.c.seq)))
             found = walk(rows, look_for=expected_head or GENESIS)
             stored = reader.execute(select(LEDGER_HEAD.c.seq, LEDGER_HEAD.c.hash)).first()
             broken = found.broken
@@ -236,6 +236,7 @@ def _record(
     kind: str,
     use_case: str,
     subject: str,
+    *,
     effective_at: datetime,
     actor: str,
     payload: Mapping[str, Any],
@@ -290,7 +291,7 @@ def _entry(row: Mapping[Any, Any]) -> Entry:
 
 
 def _stream(connection: Connection, query: Select[Any]) -> Iterator[Row[Any]]:
-    yield from connection.execution_options(yield_per=1000).execute(query)
+    yield from connection.execute(query.execution_options(yield_per=1000))
 
 
 def _release_fault(connection: Connection) -> BrokenEntry | None:

@@ -160,7 +160,10 @@ def exclusive(settings: Settings, name: str) -> Iterator[None]:
     path = Path(f"{engine.url.database}.{digest}.lock")
     with path.open("w", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        try:
+            yield
+        finally:
+            fcntl.flock(file, fcntl.LOCK_UN)  # closing is not enough: a child forked meanwhile holds the file open too
 
 
 def lock_advisory(connection: Connection, name: str) -> None:
@@ -188,9 +191,7 @@ def engine_of(url: str) -> Engine:
         raise _unusable(parsed.render_as_string(), "is neither PostgreSQL nor a file of SQLite")
     Path(str(parsed.database)).parent.mkdir(parents=True, exist_ok=True)
     # isolation_level None: the driver starts no transaction behind our back, so that BEGIN IMMEDIATE is ours to say.
-    engine = create_engine(
-        parsed, poolclass=NullPool, connect_args={"isolation_level": None, "timeout": _BUSY_SECONDS}
-    )
+    engine = create_engine(parsed, poolclass=NullPool, connect_args={"isolation_level": None, "timeout": _BUSY_SECONDS})
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:

@@ -11,7 +11,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import BinaryIO, cast
 
 import pyarrow as pa
 
@@ -24,15 +24,15 @@ _ROW = re.compile(r"Row #(\d+)")
 
 
 @contextmanager
-def open_bytes(path: Path) -> Iterator[IO[bytes]]:
+def open_bytes(path: Path) -> Iterator[BinaryIO]:
     """The bytes of a file, unpacked where its name ends in `.gz` or `.zip`.
 
     Raises:
         SourceError: the archive does not hold exactly one file.
     """
     if path.suffix == ".gz":
-        with gzip.open(path, "rb") as stream:
-            yield stream
+        with gzip.open(path, "rb") as unpacked:
+            yield cast("BinaryIO", unpacked)
     elif path.suffix == ".zip":
         with zipfile.ZipFile(path) as archive:
             members = [item.filename for item in archive.infolist() if not item.is_dir()]
@@ -43,7 +43,7 @@ def open_bytes(path: Path) -> Iterator[IO[bytes]]:
                     remedy="pack one CSV file into it",
                 )
             with archive.open(members[0]) as member:
-                yield member
+                yield cast("BinaryIO", member)
     else:
         with path.open("rb") as stream:
             yield stream
@@ -139,5 +139,3 @@ def _line_of(path: Path, record: int) -> int:
 
 def _short(text: str) -> str:
     return text if len(text) <= 200 else text[:197] + "…"
-
-

@@ -6,6 +6,7 @@ given back for it. The Delta runtime must not be *used* in a process that forks 
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import logging
 import time
@@ -166,8 +167,7 @@ class Table:
                 "millrace.rows": str(rows.num_rows),
             }
         )
-        if not str(self.uri).startswith(("s3://", "gs://", "az://")):
-            Path(self.uri).mkdir(parents=True, exist_ok=True)
+        self._ensure(rows.schema, partitioned=bool(partition))
         for attempt in range(_ATTEMPTS):
             try:
                 write_deltalake(
@@ -175,7 +175,7 @@ class Table:
                     rows,
                     mode="overwrite",
                     partition_by=[PARTITION] if partition else None,
-                    predicate=f"{PARTITION} = '{partition}'" if partition else None,
+                    predicate=f"{PARTITION} = '{partition}'" if partition else "true",
                     commit_properties=properties,
                 )
                 break
@@ -200,54 +200,63 @@ class Table:
     def append(self, rows: pa.Table, *, partition: str, marker: str) -> DatasetRef:
         """Append rows under a marker once: a second append with the same marker commits nothing.
 
-        The marker is Delta's own transaction identifier (application id), so two racing writers cannot both win.
+        The marker is Delta's own transaction identifier (application id). Delta would let two appends of one marker
+        through when they meet, so each commit must follow the very version its marker was missing in.
         """
         from deltalake import CommitProperties, Transaction, write_deltalake
         from deltalake.exceptions import CommitFailedError
 
-        if (known := self._appended(marker, partition, rows.num_rows)) is not None:
-            return known
         key = pa.array([partition], pa.string()).take(pa.array([0] * rows.num_rows, pa.int64()))
+        keyed = rows.append_column(PARTITION, key)
+        self._ensure(keyed.schema, partitioned=True)
         properties = CommitProperties(
             custom_metadata={"millrace.partition": partition, "millrace.digest": marker},
             app_transactions=[Transaction(app_id=marker, version=1)],
+            max_commit_retries=0,
         )
         for attempt in range(_ATTEMPTS):
+            table = self.open()
+            ref = DatasetRef(
+                table=self.name,
+                version=int(table.version()),
+                partition=partition,
+                rows=rows.num_rows,
+                digest=marker,
+                changed=False,
+            )
+            if table.transaction_version(marker) is not None:
+                return ref
             try:
-                write_deltalake(
-                    self.uri,
-                    rows.append_column(PARTITION, key),
-                    mode="append",
-                    partition_by=[PARTITION],
-                    commit_properties=properties,
-                )
-                return DatasetRef(
-                    table=self.name, version=self.version(), partition=partition, rows=rows.num_rows, digest=marker
-                )
+                write_deltalake(table, keyed, mode="append", commit_properties=properties)
             except CommitFailedError:
                 time.sleep(0.05 * 2**attempt)
-                if (known := self._appended(marker, partition, rows.num_rows)) is not None:
-                    return known
+            else:
+                return dataclasses.replace(ref, version=ref.version + 1, changed=True)
         raise LakeConflictError(
             f"{_ATTEMPTS} commits to {self.name!r} lost to other writers",
             where=self.uri,
             remedy="run the task again once the other writer is done",
         )
 
-    def _appended(self, marker: str, partition: str, rows: int) -> DatasetRef | None:
-        if not self.exists():
-            return None
-        table = self.open()
-        if table.transaction_version(marker) is None:
-            return None
-        return DatasetRef(
-            table=self.name,
-            version=int(table.version()),
-            partition=partition,
-            rows=rows,
-            digest=marker,
-            changed=False,
-        )
+    def _ensure(self, schema: pa.Schema, *, partitioned: bool) -> None:
+        """Create the table without rows where there is none.
+
+        Two writers whose overwrite *is* the creation do not conflict for Delta: both add their files, and every row
+        stands twice. Against a table that exists an overwrite conflicts as it should, given a predicate that says
+        what it reads ("true" for the whole table).
+        """
+        from deltalake import DeltaTable
+        from deltalake.exceptions import DeltaError
+
+        if self.exists():
+            return
+        if not str(self.uri).startswith(("s3://", "gs://", "az://")):
+            Path(self.uri).mkdir(parents=True, exist_ok=True)
+        try:
+            DeltaTable.create(self.uri, schema, mode="ignore", partition_by=[PARTITION] if partitioned else None)
+        except DeltaError:
+            if not self.exists():  # another writer created it in between: that is all we want
+                raise
 
     def _newest_write(self, partition: str) -> DatasetRef | None:
         for commit in _history(self.open()):

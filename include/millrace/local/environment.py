@@ -73,6 +73,8 @@ def common_environment(
         "MPLBACKEND": "Agg",
         "MPLCONFIGDIR": str(layout.var / "tmp" / "matplotlib"),
         "PYTHONUNBUFFERED": "1",
+        # OpenMP threads that spin while they wait take the cores from each other: 5 to 25 times slower when two train.
+        "OMP_WAIT_POLICY": environ.get("OMP_WAIT_POLICY", "PASSIVE"),
         **SILENCE,
     }
 

@@ -102,6 +102,7 @@ def define_services(layout: Layout, installation: Installation, account: postgre
             argv=[
                 *(python, "-m", "millrace.serving", "--port", str(ports["serving"])),
                 *("--dir", other_env.get("MILLRACE_SERVING_DIR", str(layout.var / "serving"))),
+                *("--online-store", other_env.get("MILLRACE_ONLINE_STORE", str(layout.var / "online" / "online.db"))),
             ],
             env=other_env,
             after=("postgres",),

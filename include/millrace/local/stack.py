@@ -82,7 +82,7 @@ def down(layout: Layout) -> bool:
     record = read_record(layout)
     if ran and record is not None and (supervisor := record.supervisor.find()) is not None:
         supervisor.send_signal(signal.SIGTERM)
-        if not process.wait_until(lambda: not is_running(layout), _STOP_S):
+        if not process.wait_until(lambda: not process.is_alive(supervisor), _STOP_S):
             process.kill([supervisor], patience_s=1.0)
     left = end_leftovers(layout)
     return ran or left > 0
@@ -93,11 +93,15 @@ def end_leftovers(layout: Layout) -> int:
     record = read_record(layout)
     if record is None:
         return 0
-    left = process.members(record.identities())
-    for identity in record.identities():
-        process.stop(identity, patience_s=8.0)
-    process.kill(left, patience_s=2.0)
-    return len(left)
+    found = {name: service.identity for name, service in record.services.items()}
+    database = found.pop("postgres", None)
+    left = process.members([identity for identity in found.values() if identity is not None])
+    process.kill(left, patience_s=3.0)
+    if database is None:
+        return len(left)
+    server = process.members([database])
+    process.stop(database, patience_s=8.0, first=signal.SIGINT)
+    return len(left) + len(server)
 
 
 def clean(layout: Layout) -> bool:

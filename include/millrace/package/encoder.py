@@ -104,7 +104,8 @@ class Encoder:
                 vocabulary = sorted(text for text in texts if text is not None)
                 learned.append(ColumnEncoder(name=name, kind="category", vocabulary=vocabulary))
             elif scaled:
-                learned.append(_scaling(name, _finite(_numbers(name, values).astype(np.float32))))
+                with np.errstate(over="ignore"):
+                    learned.append(_scaling(name, _finite(_numbers(name, values).astype(np.float32))))
             else:
                 learned.append(ColumnEncoder(name=name, kind="number"))
         return cls(learned, scaled=scaled)

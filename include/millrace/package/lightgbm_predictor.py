@@ -13,7 +13,7 @@ class LightGBMModel:
     """A booster with a fixed number of threads."""
 
     def __init__(self, content: bytes, *, threads: int) -> None:
-        self._booster = lightgbm.Booster(model_str=content.decode(), params={"verbose": -1})
+        self._booster = lightgbm.Booster(model_str=content.decode())
         self._threads = threads
 
     def score(self, matrix: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -50,7 +50,9 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=512)
     except (OSError, OverflowError) as error:
         raise SettingsError(
-            f"cannot listen on {host}:{port}: {error}", where="--host, --port", remedy="name a free port, or stop what holds it"
+            f"cannot listen on {host}:{port}: {error}",
+            where="--host, --port",
+            remedy="name a free port, or stop what holds it",
         ) from error
 
 

@@ -13,7 +13,7 @@ from millrace.errors import MillraceError
 
 Kind = Literal["number", "category", "key"]
 Column = NDArray[np.float64] | list[Any]
-"""Numbers as float64 array, categories as list of str or None, join keys as list of str, int or None."""
+"""Numbers: float64 array (or list of one); categories: list of str or None; join keys: list of str, int or None."""
 
 
 class RequestError(MillraceError):

@@ -7,7 +7,7 @@ import sys
 from millrace.errors import ServiceError
 
 BLOCKED = ("mlflow", "pandas", "feast", "sklearn", "great_expectations", "evidently", "sqlalchemy", "deltalake")
-"""Top-level names: with None in `sys.modules` Python refuses their import, so an optional use falls away and a required one fails."""
+"""Top-level names. Python refuses what is None in `sys.modules`: optional imports fall away, required ones fail."""
 
 
 def block_modules() -> None:

@@ -64,7 +64,9 @@ def _of_records(shape: str, value: Any) -> dict[str, list[Any]]:
     for place, record in enumerate(value):
         if record.keys() != value[0].keys():
             odd = ", ".join(sorted(record.keys() ^ value[0].keys())[:5])
-            raise RequestError(400, f"row {place} of `{shape}` differs from row 0 in {odd}", remedy="send null for a missing value")
+            raise RequestError(
+                400, f"row {place} of `{shape}` differs from row 0 in {odd}", remedy="send null for a missing value"
+            )
     return {name: [record[name] for record in value] for name in names}
 
 

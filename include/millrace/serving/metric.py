@@ -41,13 +41,17 @@ class Metrics:
         _head(out, "millrace_errors_total", "counter", "Requests answered with an error (status 400 and above).")
         for (model, protocol, status), count in self.requests.items():
             if status >= 400:
-                out.append(f"millrace_errors_total{_labels(model=model, protocol=protocol, status=str(status))} {count}")
+                out.append(
+                    f"millrace_errors_total{_labels(model=model, protocol=protocol, status=str(status))} {count}"
+                )
         _head(out, "millrace_request_seconds", "histogram", "Seconds from request to answer, without the network.")
         for (model, protocol), counts in self._buckets.items():
             total = 0
             for bound, count in zip((*map(str, BUCKETS), "+Inf"), counts, strict=True):
                 total += count
-                out.append(f"millrace_request_seconds_bucket{_labels(model=model, protocol=protocol, le=bound)} {total}")
+                out.append(
+                    f"millrace_request_seconds_bucket{_labels(model=model, protocol=protocol, le=bound)} {total}"
+                )
             labels = _labels(model=model, protocol=protocol)
             out.append(f"millrace_request_seconds_sum{labels} {self._seconds[(model, protocol)]:.9f}")
             out.append(f"millrace_request_seconds_count{labels} {total}")

@@ -57,7 +57,9 @@ def parse_inference(body: bytes, json_length: int | None, kinds: Mapping[str, Ki
     message = parse_json(body if json_length is None else body[:json_length])
     inputs = message.get("inputs")
     if not isinstance(inputs, list) or not inputs:
-        raise RequestError(400, "the request has no `inputs`", remedy='send {"inputs": [{"name", "shape", "datatype", "data"}]}')
+        raise RequestError(
+            400, "the request has no `inputs`", remedy='send {"inputs": [{"name", "shape", "datatype", "data"}]}'
+        )
     rest = memoryview(b"" if json_length is None else body)[json_length or 0 :]
     columns: dict[str, Column] = {}
     rows, first = -1, ""
@@ -66,7 +68,9 @@ def parse_inference(body: bytes, json_length: int | None, kinds: Mapping[str, Ki
         if rows < 0:
             rows, first = count, name
         elif count != rows:
-            raise RequestError(400, f"input {name!r} has {count} rows, {first!r} has {rows}", remedy="send one value a row and input")
+            raise RequestError(
+                400, f"input {name!r} has {count} rows, {first!r} has {rows}", remedy="send one value a row and input"
+            )
         if name in columns:
             raise RequestError(400, f"input {name!r} stands twice in the request")
         columns[name] = column
@@ -83,24 +87,27 @@ def parse_inference(body: bytes, json_length: int | None, kinds: Mapping[str, Ki
     )
 
 
-def _parse_tensor(
-    tensor: Any, rest: memoryview, kinds: Mapping[str, Kind]
-) -> tuple[str, int, Column, memoryview]:
-    if not isinstance(tensor, dict):
+def _parse_tensor(tensor: Any, rest: memoryview, kinds: Mapping[str, Kind]) -> tuple[str, int, Column, memoryview]:
+    if type(tensor) is not dict:
         raise RequestError(400, "an element of `inputs` is not an object")
-    name = _text(tensor.get("name"), "name of an input")
+    name, datatype = tensor.get("name"), tensor.get("datatype")
+    if type(name) is not str or type(datatype) is not str:
+        raise RequestError(400, f"input {str(name)[:80]!r}: `name` and `datatype` must be strings")
     kind = kinds.get(name)
     if kind is None:
         raise RequestError(400, f"the model has no input {name[:80]!r}", remedy=f"it knows: {', '.join(kinds)}")
-    datatype = _text(tensor.get("datatype"), f"datatype of input {name!r}")
     rows = _rows(name, tensor.get("shape"))
     data = tensor.get("data")
     if "parameters" in tensor and (size := _parameters(tensor, f"input {name!r}").get("binary_data_size")) is not None:
         if type(size) is not int or not 0 <= size <= len(rest):
-            raise RequestError(400, f"input {name!r}: binary_data_size is {size!r}, {len(rest)} bytes are left in the body")
+            raise RequestError(
+                400, f"input {name!r}: binary_data_size is {size!r}, {len(rest)} bytes are left in the body"
+            )
         return name, rows, column_of_bytes(name, datatype, kind, rest[:size], rows), rest[size:]
     if not isinstance(data, list):
-        raise RequestError(400, f"input {name!r} has no `data`", remedy="send a list, or binary data with binary_data_size")
+        raise RequestError(
+            400, f"input {name!r} has no `data`", remedy="send a list, or binary data with binary_data_size"
+        )
     if data and type(data[0]) is list:
         data = _flat(name, data)
     if len(data) != rows:
@@ -109,11 +116,13 @@ def _parse_tensor(
 
 
 def _rows(name: str, shape: Any) -> int:
-    if isinstance(shape, list) and all(type(size) is int for size in shape):
-        if (len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)) and shape[0] > 0:
-            return int(shape[0])
-        raise RequestError(400, f"input {name!r} has shape {shape[:8]}", remedy="send [n] or [n, 1] with n >= 1: one value a row")
-    raise RequestError(400, f"input {name!r} has no valid `shape`", remedy="send [n] or [n, 1]")
+    if type(shape) is list and shape and (len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)):
+        rows = shape[0]
+        if type(rows) is int and rows > 0:
+            return rows
+    raise RequestError(
+        400, f"input {name!r} has shape {str(shape)[:40]}", remedy="send [n] or [n, 1] with n >= 1: one value a row"
+    )
 
 
 def _flat(name: str, data: list[Any]) -> list[Any]:
@@ -130,7 +139,9 @@ def _parse_outputs(outputs: Any, binary: bool) -> tuple[tuple[str, bool], ...]:
         name = _text(item.get("name"), "name of an output")
         parameters = _parameters(item, f"output {name!r}")
         if parameters.get("classification"):
-            raise RequestError(400, "the classification extension is not offered", remedy="read `prediction` or `decision`")
+            raise RequestError(
+                400, "the classification extension is not offered", remedy="read `prediction` or `decision`"
+            )
         asked.append((name, parameters.get("binary_data", binary) is True))
     return tuple(asked)
 

@@ -17,12 +17,17 @@ NUMERIC: dict[str, str] = {
 }
 """Datatype of the protocol → numpy's; BYTES stands apart."""
 
+_FITTING: dict[str, frozenset[str]] = {
+    "number": frozenset(NUMERIC),
+    "category": frozenset(["BYTES"]),
+    "key": frozenset(["BYTES", *(name for name in NUMERIC if "INT" in name)]),
+}
 _NONE = type(None)
-_NUMBERS = {float, int, _NONE}
-_INTEGERS = {int, _NONE}
-_TEXTS = {str, _NONE}
-_KEYS = {str, int, _NONE}
-_INF = float("inf")
+_NUMBERS: set[type] = {float, int, _NONE}
+_INTEGERS: set[type] = {int, _NONE}
+_TEXTS: set[type] = {str, _NONE}
+_KEYS: set[type] = {str, int, _NONE}
+_INFINITE = (float("inf"), float("-inf"))
 
 
 def column_of_json(name: str, datatype: str, kind: Kind, data: list[Any]) -> Column:
@@ -31,7 +36,8 @@ def column_of_json(name: str, datatype: str, kind: Kind, data: list[Any]) -> Col
     Raises:
         RequestError: datatype or elements do not fit what the model's column holds.
     """
-    _check_datatype(name, datatype, kind)
+    if datatype not in _FITTING[kind]:
+        raise _unfitting(name, datatype, kind)
     if kind == "category":
         return texts(name, data)
     if kind == "key":
@@ -49,7 +55,8 @@ def column_of_bytes(name: str, datatype: str, kind: Kind, raw: memoryview, rows:
     Raises:
         RequestError: datatype, length or content are wrong.
     """
-    _check_datatype(name, datatype, kind)
+    if datatype not in _FITTING[kind]:
+        raise _unfitting(name, datatype, kind)
     if datatype == "BYTES":
         return _split_texts(name, raw, rows)
     form = np.dtype(NUMERIC[datatype])
@@ -63,13 +70,15 @@ def column_of_bytes(name: str, datatype: str, kind: Kind, raw: memoryview, rows:
     return _finite(name, values.astype(np.float64))
 
 
-def numbers(name: str, data: list[Any], *, integer: bool = False) -> NDArray[np.float64]:
+def numbers(name: str, data: list[Any], *, integer: bool = False) -> Column:
     """JSON numbers as float64; null is a missing value.
 
     Raises:
         RequestError: something is not a (finite, where asked whole) number.
     """
     allowed = _INTEGERS if integer else _NUMBERS
+    if len(data) == 1 and type(data[0]) in allowed and data[0] not in _INFINITE:
+        return data  # one number stays as it is: an array of it costs more than the rest of the parsing
     if not allowed.issuperset(map(type, data)):
         raise _unfit(name, data, allowed, "whole numbers or null" if integer else "numbers or null")
     return _finite(name, np.array(data, dtype=np.float64))
@@ -104,27 +113,23 @@ def column_of_values(name: str, kind: Kind, data: list[Any]) -> Column:
     return texts(name, data) if kind == "category" else keys(name, data)
 
 
-def _check_datatype(name: str, datatype: str, kind: Kind) -> None:
+def _unfitting(name: str, datatype: str, kind: Kind) -> RequestError:
     if datatype != "BYTES" and datatype not in NUMERIC:
         known = ", ".join([*NUMERIC, "BYTES"])
-        raise RequestError(400, f"input {name!r}: unknown datatype {datatype!r}", remedy=f"send one of {known}")
-    if kind == "number" and datatype == "BYTES":
-        raise RequestError(400, f"input {name!r} is a number, the request sends BYTES", remedy="send it as FP64 or INT64")
-    if kind == "category" and datatype != "BYTES":
-        raise RequestError(400, f"input {name!r} is a category, the request sends {datatype}", remedy="send it as BYTES")
-    if kind == "key" and (datatype == "BOOL" or datatype.startswith("FP")):
-        raise RequestError(
-            400, f"input {name!r} is a join key, the request sends {datatype}", remedy="send it as BYTES or INT64"
-        )
+        return RequestError(400, f"input {name!r}: unknown datatype {datatype[:20]!r}", remedy=f"send one of {known}")
+    word, wanted = {
+        "number": ("a number", "FP64 or INT64"),
+        "category": ("a category", "BYTES"),
+        "key": ("a join key", "BYTES or INT64"),
+    }[kind]
+    return RequestError(400, f"input {name!r} is {word}, the request sends {datatype}", remedy=f"send it as {wanted}")
 
 
 def _finite(name: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
-    if values.size == 1:
-        infinite = abs(values.item()) == _INF
-    else:
-        infinite = bool(np.isinf(values).any())
-    if infinite:
-        raise RequestError(400, f"input {name!r} holds an infinite number", remedy="send null (or NaN as binary) if missing")
+    if np.isinf(values).any():
+        raise RequestError(
+            400, f"input {name!r} holds an infinite number", remedy="send null (or NaN as binary) if missing"
+        )
     return values
 
 
@@ -153,5 +158,7 @@ def _unfit(name: str, data: list[Any], allowed: set[type], wanted: str) -> Reque
     place, value = next((i, item) for i, item in enumerate(data) if type(item) not in allowed)
     text = repr(value)
     return RequestError(
-        400, f"input {name!r} holds {text if len(text) <= 40 else text[:37] + '…'} in row {place}", remedy=f"send {wanted}"
+        400,
+        f"input {name!r} holds {text if len(text) <= 40 else text[:37] + '…'} in row {place}",
+        remedy=f"send {wanted}",
     )

@@ -21,6 +21,6 @@ class BaselineTrainer:
     def __init__(self, params: BaselineParams) -> None:
         self.params = params
 
-    def fit(self, data: TrainingData, *, seed: int) -> Fit:  # noqa: ARG002
+    def fit(self, data: TrainingData, *, seed: int) -> Fit:
         """Take the mean; of 0 and 1 it is the rate."""
         return Fit(content=canonical({"value": float(np.mean(data.target, dtype=np.float64))}))

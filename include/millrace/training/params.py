@@ -97,7 +97,7 @@ class TorchParams(TrainerParams):
     """
 
     epochs: Annotated[int, Field(ge=1, le=10_000)] = 5
-    hidden: list[Annotated[int, Field(ge=1, le=8192)]] = [128, 64]
+    hidden: tuple[Annotated[int, Field(ge=1, le=8192)], ...] = (128, 64)
     embedding: Annotated[int, Field(ge=1, le=512)] = 8
     batch_size: Count = 1024
     learning_rate: Positive = 0.002

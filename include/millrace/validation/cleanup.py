@@ -65,7 +65,7 @@ def clean_rows(raw: pa.Table, spec: SourceSpec, *, where: str) -> Cleaned:
             connection.execute(f"CREATE TEMP TABLE cleaned AS {_projection(connection, chain(spec))}")
         except duckdb.Error as error:
             raise _failing_value(connection, spec, str(error), where) from error
-        rows = duck.arrow(connection.sql(f"SELECT * EXCLUDE ({_dropped(spec)}) FROM cleaned ORDER BY {_order(spec)}"))
+        rows = duck.arrow(connection.sql(f"SELECT {_kept(spec)} FROM cleaned ORDER BY {_order(spec)}"))
         if rows.num_rows != raw.num_rows:
             raise SpecError(
                 f"clean-up makes {rows.num_rows} rows of {raw.num_rows}",
@@ -73,10 +73,7 @@ def clean_rows(raw: pa.Table, spec: SourceSpec, *, where: str) -> Cleaned:
                 remedy="a derived column is one value for each row: no unnest()",
             )
         found = connection.sql(_duplicates(spec)).fetchnumpy()[ROW] if spec.key else np.empty(0)
-        return Cleaned(rows=rows.drop_columns([_UNUSED]), duplicates=np.asarray(found, dtype=np.int64))
-
-
-_UNUSED = "unused#"
+        return Cleaned(rows=rows, duplicates=np.asarray(found, dtype=np.int64))
 
 
 @contextmanager
@@ -132,11 +129,16 @@ def _projection(connection: Any, sql: str) -> str:
         elif kind.id in _CASTS:
             quoted = f"CAST({quoted} AS {_CASTS[kind.id]})"
         columns.append(f'{quoted} AS "{name}"')
-    return f'SELECT {", ".join(columns)}, 0::TINYINT AS "{_UNUSED}" FROM ({sql})'
+    return f"SELECT {', '.join(columns)} FROM ({sql})"
 
 
-def _dropped(spec: SourceSpec) -> str:
-    return ", ".join(f'"{name}"' for name in spec.cleanup.drop)
+def clean_columns(spec: SourceSpec) -> list[str]:
+    """Names of a clean table's columns: declared, then derived, less those dropped."""
+    return [name for name in [*spec.columns, *spec.cleanup.derive] if name not in spec.cleanup.drop]
+
+
+def _kept(spec: SourceSpec) -> str:
+    return ", ".join(f'"{name}"' for name in [*clean_columns(spec), ROW])
 
 
 def _order(spec: SourceSpec) -> str:
@@ -161,7 +163,7 @@ def _failing_value(connection: Any, spec: SourceSpec, fault: str, where: str) ->
     for name in spec.cleanup.derive:
         if not _fails(connection, spec, name, None):
             continue
-        low, high = 0, int(connection.sql("SELECT count(*) FROM raw").fetchone()[0])
+        low, high = 0, int(connection.sql("SELECT count(*) FROM raw").fetchall()[0][0])
         while low < high:
             middle = (low + high) // 2
             low, high = (low, middle) if _fails(connection, spec, name, middle + 1) else (middle + 1, high)
@@ -179,7 +181,7 @@ def _fails(connection: Any, spec: SourceSpec, name: str, rows: int | None) -> bo
     limit = "" if rows is None else f' WHERE "{ROW}" < {rows}'
     sql = chain(spec, name).replace("SELECT * FROM raw", f"SELECT * FROM raw{limit}", 1)
     try:
-        connection.execute(f'SELECT count("{name}") FROM ({sql})').fetchall()
+        connection.execute(f'SELECT max(hash("{name}")) FROM ({sql})').fetchall()
     except duckdb.Error:
         return True
     return False

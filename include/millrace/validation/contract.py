@@ -49,9 +49,7 @@ class Judgement:
         return np.unique(np.fromiter((item.row for item in self.reasons), np.int64))
 
 
-def judge(
-    findings: Sequence[Finding], duplicates: npt.NDArray[np.int64], rows_in: int, spec: SourceSpec
-) -> Judgement:
+def judge(findings: Sequence[Finding], duplicates: npt.NDArray[np.int64], rows_in: int, spec: SourceSpec) -> Judgement:
     """Apply each expectation's `on_failure`, and the limit on the share of quarantined rows.
 
     An expectation that holds does nothing, rows within the tolerance of its `mostly` included. One that could not be

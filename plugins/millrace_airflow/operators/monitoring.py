@@ -68,13 +68,13 @@ class DecideRetrainingOperator(UseCaseOperator):
 
     def execute(self, context: Any) -> dict[str, Any]:
         """Return the decision with its reasons."""
-        from millrace.monitoring.base import DriftReport, PerformanceReport
+        from millrace.monitoring.drift import DriftReport
+        from millrace.monitoring.performance import PerformanceReport
         from millrace.step.monitoring import decide_retraining
 
         use_case = self.use_case_spec()
         decision = decide_retraining(
             use_case,
-            self.domain_spec(),
             self.partition_key(),
             DriftReport.from_dict(self.drift),
             PerformanceReport.from_dict(self.performance),

@@ -18,8 +18,8 @@ class ScorePartitionOperator(UseCaseOperator):
         use_case = self.use_case_spec()
         report = score_partition(use_case, self.domain_spec(), self.partition_key(), settings=self.settings)
         self.note_read(report.features)
-        self.note_wrote(report.predictions)
-        if report.predictions is not None:
+        self.note_wrote(*report.predictions)
+        if report.predictions:
             asset = predictions_of(use_case)
             context["outlet_events"][on_condition(asset)].add(asset, extra={"release": report.release})
         return report.to_dict()

@@ -23,7 +23,9 @@ class BetterThanChampion(Gate):
         """Passes without a champion too, and says so."""
         if evidence.champion is None and not evidence.versus_champion.reason:
             return Answer(outcome="pass", sentence="No champion is in force, so there is none to beat.")
-        return judge_gain(evidence, evidence.versus_champion, f"release {evidence.versus_champion.release}", self.min_gain)
+        return judge_gain(
+            evidence, evidence.versus_champion, f"release {evidence.versus_champion.release}", self.min_gain
+        )
 
 
 def judge_gain(evidence: Evidence, comparison: Comparison, other: str, min_gain: float) -> Answer:

@@ -23,7 +23,9 @@ class Calibration(Gate):
             return Answer(outcome="insufficient_data", sentence="The calibration error is undefined on the holdout.")
         numbers = {"ece": estimate.value, "max_error": self.max_error}
         sentence = f"Probabilities are off by {estimate.value:.3f} on average; {self.max_error:g} is allowed."
-        return Answer(outcome="pass" if estimate.value <= self.max_error else "fail", numbers=numbers, sentence=sentence)
+        return Answer(
+            outcome="pass" if estimate.value <= self.max_error else "fail", numbers=numbers, sentence=sentence
+        )
 
 
 GATE = Calibration

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from millrace.evaluation.model_card import card_sections
+from millrace.evaluation.card_section import card_sections
 from millrace.evaluation.evidence import Evidence
 from millrace.evaluation.gate import Answer, Gate
+from millrace.spec.use_case import UseCaseSpec
 
 
 class ModelCardComplete(Gate):
@@ -19,6 +20,10 @@ class ModelCardComplete(Gate):
             sentence = f"Sections of the model card are empty: {', '.join(empty)}."
             return Answer(outcome="fail", numbers=numbers, sentence=sentence)
         return Answer(outcome="pass", numbers=numbers, sentence=f"All {len(sections)} sections of the card are filled.")
+
+    def check(self, use_case: UseCaseSpec) -> str:
+        """Without declared slices the card cannot say for whom the model is worse."""
+        return "" if use_case.evaluation.slices else "evaluation.slices of the use case is empty, so a section is too"
 
 
 GATE = ModelCardComplete

@@ -42,7 +42,8 @@ class NoLeak(Gate):
         if faults:
             return Answer(outcome="fail", numbers=numbers, sentence=f"{'; '.join(faults)}."[:400])
         best = ranked[0]
-        sentence = f"No declared leak among {len(used)} features; the strongest alone is {best.feature} ({what} {best.score:.3f})."
+        strongest = f"{best.feature} ({what} {best.score:.3f})"
+        sentence = f"No declared leak among {len(used)} features; the strongest alone is {strongest}."
         return Answer(outcome="pass", numbers=numbers, sentence=sentence)
 
 

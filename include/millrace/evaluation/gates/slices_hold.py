@@ -9,6 +9,7 @@ from pydantic import Field
 from millrace.evaluation.evidence import Estimate, Evidence, SliceScore
 from millrace.evaluation.gate import Answer, Gate
 from millrace.evaluation.metric import METRICS, direction_of
+from millrace.spec.use_case import UseCaseSpec
 
 
 class SlicesHold(Gate):
@@ -51,6 +52,10 @@ class SlicesHold(Gate):
         more = f"; failing slices: {_names(failing)}" if len(failing) > 1 else ""
         sentence = f"{text}, more than {self.max_drop:g}{more}.{aside}"
         return Answer(outcome="fail", numbers=numbers, sentence=sentence)
+
+    def check(self, use_case: UseCaseSpec) -> str:
+        """There must be slices to hold."""
+        return "" if use_case.evaluation.slices else "evaluation.slices of the use case is empty"
 
 
 def _other(item: SliceScore, overall: Estimate) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from millrace.evaluation.evidence import Evidence
 from millrace.evaluation.gate import Answer, Gate
 
@@ -13,29 +15,36 @@ class TimeOrdered(Gate):
     """
 
     def answer(self, evidence: Evidence) -> Answer:
-        """Instants are ISO texts of one form, which order as the instants do."""
+        """Insufficient where there are no training rows."""
         time = evidence.time
         faults = []
-        if not time.training_partitions:
+        if not time.training_partitions or not time.training_last_event:
             return Answer(outcome="insufficient_data", sentence="There are no training rows to compare with.")
         if time.training_partitions[-1] >= time.holdout:
             faults.append(f"training reaches into {time.training_partitions[-1]}, the holdout is {time.holdout}")
-        if time.training_last_event >= time.holdout_start:
+        if _moment(time.training_last_event) >= _moment(time.holdout_start):
             faults.append(f"a training row is of {time.training_last_event}, the holdout begins {time.holdout_start}")
-        if time.training_last_event >= time.holdout_first_event:
+        if _moment(time.training_last_event) >= _moment(time.holdout_first_event):
             faults.append("training and holdout rows interleave in time, as after a random split")
         if time.rows_in_both:
             faults.append(f"{time.rows_in_both} rows are in training and holdout")
-        if time.last_label_known_at > time.cut:
+        if _moment(time.last_label_known_at) > _moment(time.cut):
             faults.append(f"a label became known {time.last_label_known_at}, after the cut {time.cut}")
         if time.trained_on_holdout:
             faults.append(f"trained through the holdout or beyond: {', '.join(time.trained_on_holdout)}")
-        numbers = {"training_partitions": float(len(time.training_partitions)), "rows_in_both": float(time.rows_in_both)}
+        numbers = {
+            "partitions": float(len(time.training_partitions)),
+            "rows_in_both": float(time.rows_in_both),
+        }
         if faults:
             return Answer(outcome="fail", numbers=numbers, sentence=f"Order in time is broken: {'; '.join(faults)}.")
         first, last = time.training_partitions[0], time.training_partitions[-1]
-        sentence = f"Trained on {first} to {last}, measured on {time.holdout}; no row in both, all labels known by the cut."
+        sentence = f"Trained on {first} to {last}, measured on {time.holdout}; no row in both, labels known by the cut."
         return Answer(outcome="pass", numbers=numbers, sentence=sentence)
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text) if text else datetime.max.replace(tzinfo=UTC)
 
 
 GATE = TimeOrdered

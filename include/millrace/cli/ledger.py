@@ -1,0 +1,150 @@
+"""`millrace ledger`: is the record whole, what does it say, what served when, and a copy to keep elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from millrace.artifact import canonical, iso
+from millrace.settings import Settings
+
+app = typer.Typer(help="The record of every decision: check it, read it, export it.", no_args_is_help=True)
+_console = Console()
+_AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document as the last line.")]
+_UseCase = Annotated[str | None, typer.Option("--use-case", help="Only this use case.")]
+
+
+@app.command()
+def verify(
+    expected_head: Annotated[
+        str | None, typer.Option("--expected-head", help="A head kept elsewhere; it must still be in the chain.")
+    ] = None,
+    as_json: _AsJson = False,
+) -> None:
+    """Check every entry against its hash and its predecessor. Exit status 1 where the record is broken."""
+    from millrace.governance.ledger import Ledger
+
+    report = Ledger(Settings.load()).verify(expected_head)
+    if as_json:
+        _print_json(report.to_dict())
+    elif report.broken is None:
+        _console.print(f"[green]whole[/]: {report.entries} entries, head {report.head}")
+    else:
+        _console.print(f"[bold red]broken[/] at entry {report.broken.seq}:", end=" ")
+        _console.print(report.broken.reason, markup=False)
+        _console.print(f"{report.entries} entries; sound up to head {report.head}")
+    if not report.verified:
+        raise typer.Exit(1)
+
+
+@app.command()
+def show(
+    use_case: _UseCase = None,
+    kind: Annotated[str | None, typer.Option("--kind", help="Only this kind, such as released.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="The newest so many.")] = 50,
+    as_json: _AsJson = False,
+) -> None:
+    """List decisions, the newest last."""
+    from millrace.governance.ledger import Ledger
+
+    entries = Ledger(Settings.load()).entries(use_case, kinds=(kind,) if kind else ())[-limit:]
+    if as_json:
+        _print_json([entry.to_dict() for entry in entries])
+        return
+    table = Table("#", "effective", "kind", "use case", "subject", "by", "recorded", title=f"{len(entries)} decisions")
+    for entry in entries:
+        table.add_row(
+            str(entry.seq),
+            _short(entry.effective_at),
+            entry.kind,
+            entry.use_case,
+            entry.subject[:16],
+            entry.actor,
+            _short(entry.recorded_at),
+        )
+    _console.print(table)
+
+
+@app.command("as-of")
+def as_of(
+    at: Annotated[str, typer.Argument(help="Date or ISO instant (UTC unless it says otherwise), such as 2013-09-15.")],
+    use_case: Annotated[str, typer.Option("--use-case", help="The use case.")],
+    recorded: Annotated[bool, typer.Option("--recorded", help="By wall time instead of data time.")] = False,
+    as_json: _AsJson = False,
+) -> None:
+    """Say what served at an instant, who approved it, and on what evidence."""
+    from millrace.governance.provenance import as_of as look_up
+
+    moment = _instant(at)
+    found = look_up(use_case, moment, settings=Settings.load(), recorded=recorded)
+    if as_json:
+        _print_json({"use_case": use_case, "at": iso(moment), **found.to_dict()})
+        return
+    if found.release is None:
+        _console.print(f"Nothing of {use_case} was released as of {iso(moment)}.")
+        return
+    release = found.release
+    table = Table("", "", title=f"{use_case} as of {iso(moment)}", show_header=False)
+    rows: dict[str, object] = {
+        "release": f"{release.version} ({release.candidate}, {release.trainer})",
+        "in force from": release.effective_at,
+        "trained through": f"{release.trained_through}, held out {release.holdout}",
+        "approved by": ", ".join(found.approvers) or "nobody",
+        "evidence": release.evidence,
+        "policy": release.policy,
+        "package": release.package,
+        "decided in": ", ".join(f"#{entry.seq} {entry.kind}" for entry in found.entries),
+    }
+    for name, value in rows.items():
+        table.add_row(name, str(value))
+    _console.print(table)
+
+
+@app.command()
+def export(
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write; else standard output.")] = None,
+    as_json: _AsJson = False,
+) -> None:
+    """Write all entries as JSON lines. Keep the last line's hash elsewhere: `verify --expected-head` asks for it."""
+    from millrace.governance.chain import GENESIS
+    from millrace.governance.ledger import Ledger
+
+    count, head = 0, GENESIS
+    write: Callable[[str], Any] = print
+    file = output.open("w", encoding="utf-8") if output else None
+    if file is not None:
+        write = lambda line: file.write(line + "\n")  # noqa: E731 - the twin of print
+    try:
+        for line in Ledger(Settings.load()).export():
+            write(canonical(line).decode())
+            count, head = count + 1, str(line["hash"])
+    finally:
+        if file is not None:
+            file.close()
+    if as_json:
+        _print_json({"entries": count, "head": head, "output": str(output) if output else None})
+    elif output:
+        _console.print(f"{count} entries in {output}, head {head}")
+
+
+def _instant(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is no date or ISO instant, such as 2013-09-15") from error
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def _short(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%d %H:%M")
+
+
+def _print_json(document: object) -> None:
+    print(orjson.dumps(document).decode())

@@ -1,0 +1,179 @@
+"""What the story came to: `var/demo/summary.json`, and the table people see. Every figure is measured in that run."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import orjson
+from rich.console import Console
+from rich.table import Table
+
+from millrace.demo.live import LiveGain
+from millrace.demo.story import Story
+from millrace.demo.watch import Json, RunWatcher
+from millrace.governance.ledger import Ledger
+from millrace.governance.monitor_result import MonitorResults
+from millrace.governance.release import Releases
+from millrace.settings import Settings
+
+
+def summarize(
+    story: Story, serving: Json, wall_s: dict[str, float], *, total_s: float, settings: Settings
+) -> dict[str, Any]:
+    """Gather the figures of a finished story from the tables, the ledger and Airflow."""
+    from millrace.step.validation import count_rows
+
+    plan = story.plan
+    report = Ledger(settings).verify()
+    return {
+        "use_case": plan.use_case.name,
+        "rows": count_rows(plan.domain, plan.use_case.entity.source, settings=settings),
+        "releases": _releases(story, settings),
+        **_months(story, settings),
+        "serving": serving,
+        "ledger": {"entries": report.entries, "verified": report.verified, "head": Ledger(settings).head()},
+        "wall_s": {
+            "total": round(total_s, 1),
+            "install": _install_s(settings),
+            "per_stage": {name: round(seconds, 1) for name, seconds in wall_s.items()},
+        },
+        "airflow": _airflow(story.watcher),
+    }
+
+
+def write(summary: dict[str, Any], settings: Settings) -> Path:
+    """Write `var/demo/summary.json`, whole or not at all."""
+    path = settings.var / "demo" / "summary.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(".tmp")
+    draft.write_bytes(orjson.dumps(summary, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY))
+    draft.replace(path)
+    return path
+
+
+def show(summary: dict[str, Any], console: Console) -> None:
+    """The tables of the end."""
+    months = Table(title=f"{summary['use_case']}: month by month")
+    for column in ("month", "rows", "unlabelled", "live", "first release", "drifted", "decision", "why"):
+        months.add_column(column, justify="left" if column in {"month", "decision", "why"} else "right")
+    for month in summary["months"]:
+        months.add_row(
+            month["partition"],
+            f"{month['rows']:,}",
+            f"{month['unlabelled']:,}",
+            _figure(month["auc_live"]),
+            _figure(month["auc_first_release"]),
+            str(month["drifted_features"]),
+            month["decision"],
+            month["reasons"][0] if month["reasons"] else "",
+        )
+    console.print(months)
+    releases = Table("release", "algorithm", "trained through", "released for", "holdout", "why", title="releases")
+    for release in summary["releases"]:
+        releases.add_row(
+            f"v{release['version']}",
+            release["algorithm"],
+            release["trained_through"],
+            release["released_for"],
+            _figure(release["auc"]),
+            release["reason"],
+        )
+    console.print(releases)
+    rows, gain, serving = summary["rows"], summary["live_gain"], summary["serving"]
+    low, high = _figure(gain["low"]), _figure(gain["high"])
+    console.print(
+        f"rows: {rows['source']:,} = {rows['clean']:,} clean + {rows['quarantined']:,} quarantined\n"
+        f"live against the first release kept: {_figure(gain['auc'])} [{low}, {high}] in mean over the months\n"
+        f"online: {serving['requests']} requests, p50 {serving['p50_ms']:.2f} ms, p99 {serving['p99_ms']:.2f} ms, "
+        f"largest difference {serving['max_abs_diff_vs_batch']:.1e} to the batch, "
+        f"{serving['max_abs_diff_by_key']:.1e} by key\n"
+        f"ledger: {summary['ledger']['entries']} entries, "
+        f"{'chain verified' if summary['ledger']['verified'] else 'CHAIN BROKEN'}\n"
+        f"Airflow: {summary['airflow']['dag_runs']} runs, {summary['airflow']['task_instances']} task instances, "
+        f"{summary['airflow']['failed']} failed; {summary['wall_s']['total']:.0f} s in all",
+        highlight=False,
+        markup=False,
+    )
+
+
+def _releases(story: Story, settings: Settings) -> list[dict[str, Any]]:
+    plan = story.plan
+    found = []
+    for release in Releases(settings).list(plan.use_case.name):
+        evidence = orjson.loads((settings.var / "evidence" / f"{release.evidence}.json").read_bytes())
+        holdout = plan.domain.partition(release.holdout)
+        verdict = (story.months.get(release.holdout) or {}).get("verdict") or {}
+        found.append(
+            {
+                "version": release.version,
+                "algorithm": release.candidate,
+                "trained_through": release.trained_through,
+                "released_for": holdout.shift(1).key,
+                "auc": _metric(evidence, release.candidate, plan.use_case.evaluation.metric),
+                "reason": (verdict.get("reasons") or [""])[0],
+            }
+        )
+    return found
+
+
+def _metric(evidence: dict[str, Any], candidate: str, metric: str) -> float | None:
+    for model in evidence.get("models", []):
+        if model.get("name") == candidate:
+            value: float | None = model["metrics"][metric]["value"]
+            return value
+    return None
+
+
+def _months(story: Story, settings: Settings) -> dict[str, Any]:
+    plan, results = story.plan, MonitorResults(settings)
+    name = plan.use_case.name
+    gain = LiveGain(plan.use_case, plan.domain, settings)
+    months = []
+    for partition in plan.months:
+        labels = results.get(name, partition, "labels") or {}
+        drift = results.get(name, partition, "drift") or {}
+        decision = (story.months.get(partition) or {}).get("decision") or {}
+        verdict = (story.months.get(partition) or {}).get("verdict")
+        gain.add(partition)
+        outcome = "keep" if not decision.get("retrain") else _outcome(verdict)
+        reasons = [*decision.get("reasons", []), *((verdict or {}).get("reasons", [])[:1])]
+        months.append(
+            {
+                "partition": partition,
+                "rows": labels.get("rows", 0),
+                "unlabelled": labels.get("unlabelled", 0),
+                "auc_live": gain.live.get(partition),
+                "auc_first_release": gain.first.get(partition),
+                "drifted_features": len(drift.get("drifted", [])),
+                "decision": outcome,
+                "reasons": reasons,
+            }
+        )
+    return {"months": months, "live_gain": gain.mean()}
+
+
+def _outcome(verdict: Json | None) -> str:
+    return "retrained, released" if verdict and verdict["outcome"] == "pass" else "retrained, refused"
+
+
+def _airflow(watcher: RunWatcher) -> dict[str, int]:
+    states: dict[str, int] = defaultdict(int)
+    for run in watcher.ended:
+        for task in watcher.client.tasks(run["dag_id"], run["dag_run_id"]):
+            states[str(task["state"])] += 1
+    return {"dag_runs": len(watcher.ended), "task_instances": sum(states.values()), "failed": states["failed"]}
+
+
+def _install_s(settings: Settings) -> float | None:
+    path = Path(os.environ.get("VIRTUAL_ENV") or settings.root / ".venv") / ".install_seconds"
+    try:
+        return float(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"

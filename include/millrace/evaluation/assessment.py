@@ -1,0 +1,265 @@
+"""From predictions on one holdout to the evidence bundle: who is best, by how much, for whom, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from millrace.artifact import DatasetRef, digest_of
+from millrace.errors import EvaluationError
+from millrace.evaluation.evidence import (
+    CalibrationPoint,
+    Comparison,
+    DataIdentity,
+    Evidence,
+    Explanation,
+    ModelScore,
+    SliceScore,
+    TimeOrder,
+)
+from millrace.evaluation.holdout import Holdout, missing_shares, numbers, plain_columns
+from millrace.evaluation.metric import direction_of
+from millrace.evaluation.score import Scored, gain, score, score_slices
+from millrace.evaluation.sklearn_metric import CALIBRATION_BINS, calibration_bin
+from millrace.evaluation.sufficiency import measure_sufficiency
+from millrace.governance.policy import policy_digest
+from millrace.lake.table import content_digest
+from millrace.spec.policy import PolicySpec
+from millrace.spec.use_case import UseCaseSpec
+
+BASELINE = "baseline"
+_COMPARED_ROWS = 50_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contender:
+    """One package with its predictions on the holdout.
+
+    Attributes:
+        name: candidate of the spec, or `champion`.
+        trainer: trainer that made it.
+        package: its digest.
+        release: release it is; 0 for a candidate.
+        trained_through: last training partition.
+        bytes: size of the package.
+        features: columns it sees, in order.
+        prediction: (n,) on the rows of the holdout.
+    """
+
+    name: str
+    trainer: str
+    package: str
+    release: int = 0
+    trained_through: str
+    bytes: int
+    features: list[str]
+    prediction: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Field:
+    """All that ran on one holdout.
+
+    Attributes:
+        candidates: in the order of their names.
+        challenger: the best of them.
+        champion: what is released, where it could be compared.
+        champion_release: version of the release in force; 0 where there is none.
+        champion_reason: why it could not be compared, where that is so.
+        scored: metrics by name of the contender.
+    """
+
+    candidates: list[Contender]
+    challenger: Contender
+    champion: Contender | None
+    champion_release: int
+    champion_reason: str
+    scored: dict[str, Scored]
+
+
+def run_field(
+    use_case: UseCaseSpec,
+    holdout: Holdout,
+    candidates: list[Contender],
+    champion: Contender | None,
+    *,
+    champion_release: int = 0,
+    champion_reason: str = "",
+) -> Field:
+    """Score everybody on the same rows and choose the challenger: the best candidate, one that learned first.
+
+    Raises:
+        EvaluationError: no candidates, two of one name, or predictions that no metric is defined on.
+    """
+    names = [item.name for item in candidates]
+    if not names or len(set(names)) < len(names):
+        raise EvaluationError(
+            f"candidates are {names}", where=use_case.name, remedy="give at least one, and each name once"
+        )
+    scored = {}
+    for item in [*candidates, *([champion] if champion else [])]:
+        try:
+            scored[item.name] = score(use_case.problem, holdout.label, item.prediction, holdout.blocks)
+        except EvaluationError as error:
+            raise EvaluationError(
+                error.what, where=f"{item.name} ({item.package[:12]}) on {holdout.label.size} rows", remedy=error.remedy
+            ) from error
+    metric, way = use_case.evaluation.metric, direction_of(use_case.evaluation.metric)
+    ranked = sorted(
+        candidates, key=lambda item: (item.trainer == BASELINE, -way * scored[item.name].value[metric], item.name)
+    )
+    return Field(
+        candidates=sorted(candidates, key=lambda item: item.name),
+        challenger=ranked[0],
+        champion=champion,
+        champion_release=champion_release,
+        champion_reason=champion_reason,
+        scored=scored,
+    )
+
+
+def gather_evidence(
+    use_case: UseCaseSpec,
+    policy: PolicySpec,
+    field: Field,
+    holdout: Holdout,
+    training: pa.Table,
+    *,
+    training_set: DatasetRef,
+    time: TimeOrder,
+    explanation: Explanation,
+    reference: str,
+) -> Evidence:
+    """The bundle of a field that ran."""
+    label = numbers(training.column("label"))
+    names, categories = use_case.features.columns, use_case.features.categories
+    step = max(1, training.num_rows // _COMPARED_ROWS)
+    sample = training.take(pa.array(np.arange(0, training.num_rows, step)))
+    return Evidence(
+        use_case=use_case.name,
+        use_case_digest=digest_of(use_case.model_dump(mode="json")),
+        description=use_case.description,
+        owners=list(use_case.owners),
+        tier=use_case.tier,
+        policy=policy_digest(policy),
+        problem=use_case.problem,
+        metric=use_case.evaluation.metric,
+        label=use_case.label.expression,
+        feature_service=use_case.features.name,
+        declared_features=names,
+        declared_leaks=list(use_case.leaks),
+        seed=use_case.seed,
+        rounds=use_case.evaluation.bootstrap,
+        data=DataIdentity(
+            training_set=training_set.digest,
+            training_rows=training.num_rows,
+            holdout_digest=content_digest(holdout.table),
+            holdout_rows=holdout.table.num_rows,
+            holdout_days=len(holdout.blocks.days),
+            known_until=training_set.known_until,
+            mean_label=_short(holdout.label.mean()),
+            training_mean_label=_short(label.mean()) if len(label) else 0.0,
+            missing_share=missing_shares(training, names),
+        ),
+        time=time,
+        candidates=[_model_score(item, field.scored[item.name]) for item in field.candidates],
+        challenger=field.challenger.name,
+        champion=_model_score(field.champion, field.scored[field.champion.name]) if field.champion else None,
+        versus_champion=_versus_champion(use_case, field),
+        versus_baseline=_versus_baseline(use_case, field),
+        slices=_slices(use_case, field, holdout),
+        calibration=_calibration(holdout.label, field.challenger.prediction) if use_case.problem == "binary" else [],
+        explanation=explanation,
+        sufficiency=measure_sufficiency(
+            use_case.problem,
+            plain_columns(sample, names, categories),
+            numbers(sample.column("label")),
+            plain_columns(holdout.table, names, categories),
+            holdout.label,
+        ),
+        reference=reference,
+    )
+
+
+def _model_score(item: Contender, scored: Scored) -> ModelScore:
+    return ModelScore(
+        name=item.name,
+        trainer=item.trainer,
+        package=item.package,
+        release=item.release,
+        trained_through=item.trained_through,
+        bytes=item.bytes,
+        features=item.features,
+        metrics=scored.estimates(),
+    )
+
+
+def _versus_champion(use_case: UseCaseSpec, field: Field) -> Comparison:
+    champion = field.champion
+    if champion is None:
+        return Comparison(against="champion", release=field.champion_release, reason=field.champion_reason)
+    return Comparison(
+        against="champion",
+        package=champion.package,
+        release=champion.release,
+        gain=gain(use_case.evaluation.metric, field.scored[field.challenger.name], field.scored[champion.name]),
+    )
+
+
+def _versus_baseline(use_case: UseCaseSpec, field: Field) -> Comparison:
+    metric, way = use_case.evaluation.metric, direction_of(use_case.evaluation.metric)
+    baselines = [item for item in field.candidates if item.trainer == BASELINE]
+    if not baselines:
+        return Comparison(against=BASELINE, reason="no candidate of the baseline trainer was trained")
+    best = min(baselines, key=lambda item: (-way * field.scored[item.name].value[metric], item.name))
+    return Comparison(
+        against=best.name,
+        package=best.package,
+        gain=gain(metric, field.scored[field.challenger.name], field.scored[best.name]),
+    )
+
+
+def _slices(use_case: UseCaseSpec, field: Field, holdout: Holdout) -> list[SliceScore]:
+    predictions = [field.challenger.prediction, *([field.champion.prediction] if field.champion else [])]
+    found: list[SliceScore] = []
+    for column in use_case.evaluation.slices:
+        if column not in holdout.table.column_names:
+            raise EvaluationError(
+                f"slice {column!r} is no column of the training set",
+                where=f"use_cases/{use_case.name}.yaml: evaluation.slices",
+                remedy=f"name a feature: {', '.join(use_case.features.columns)}",
+            )
+        values = plain_columns(holdout.table, [column], use_case.features.categories)[column]
+        found += score_slices(
+            use_case.problem,
+            use_case.evaluation.metric,
+            column,
+            values=values,
+            label=holdout.label,
+            predictions=predictions,
+            blocks=holdout.blocks,
+        )
+    return found
+
+
+def _calibration(label: NDArray[np.float64], prediction: NDArray[np.float64]) -> list[CalibrationPoint]:
+    of_row = calibration_bin(prediction)
+    found = []
+    for number in range(CALIBRATION_BINS):
+        rows = of_row == number
+        if rows.any():
+            found.append(
+                CalibrationPoint(
+                    rows=int(rows.sum()),
+                    predicted=_short(prediction[rows].mean()),
+                    observed=_short(label[rows].mean()),
+                )
+            )
+    return found
+
+
+def _short(value: float) -> float:
+    return float(f"{float(value):.10g}")

@@ -1,0 +1,129 @@
+"""Feast's objects, made of a domain's spec and the use cases on it: what `feature_repo/` and `apply` register."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from feast import Entity, FeatureService, FeatureView, Field, ValueType
+from feast.types import Bool, Float32, Float64, Int32, Int64, String, UnixTimestamp
+
+from millrace.errors import FeatureError
+from millrace.features.compute import entity_kinds, feature_table
+from millrace.features.feast_source import LakeSource
+from millrace.settings import settings
+from millrace.spec import DomainSpec, UseCaseSpec, list_specs, load_domain, load_use_case
+
+_TYPES = {
+    "int16": Int32,
+    "int32": Int32,
+    "int64": Int64,
+    "float32": Float32,
+    "float64": Float64,
+    "string": String,
+    "bool": Bool,
+    "timestamp": UnixTimestamp,
+}
+_KEY_TYPES = {"string": (ValueType.STRING, String), "int64": (ValueType.INT64, Int64)}
+
+
+def define_domain(domain: DomainSpec, folder: Path) -> dict[str, Any]:
+    """Entities and feature views of a domain by a name unique among them.
+
+    Args:
+        domain: the spec.
+        folder: folder of the domains' YAML.
+
+    Raises:
+        FeatureError: SQL that does not compile, or one join key with two types.
+    """
+    kinds = entity_kinds(domain, folder)
+    entities: dict[str, Entity] = {}
+    seen: dict[str, str] = {}
+    for view, keys in kinds.items():
+        for key, kind in keys.items():
+            if seen.setdefault(key, kind) != kind:
+                raise FeatureError(
+                    f"join key {key!r} is {seen[key]} in one feature table and {kind} in {view!r}",
+                    where=f"domains/{domain.name}.yaml",
+                    remedy="cast it to one type in the SQL",
+                )
+            entities[key] = Entity(
+                name=key,
+                join_keys=[key],
+                value_type=_KEY_TYPES[kind][0],
+                description=f"Join key {key}",
+                tags={"domain": domain.name},
+                owner=", ".join(domain.owners),
+            )
+    views = {name: _view(domain, name, kinds[name], entities) for name in sorted(domain.feature_tables)}
+    return {**{f"entity_{name}": entity for name, entity in sorted(entities.items())}, **views}
+
+
+def define_service(use_case: UseCaseSpec, domain: DomainSpec, views: dict[str, Any]) -> FeatureService:
+    """The feature service of a use case.
+
+    Raises:
+        FeatureError: it names a view or feature that the domain has not.
+    """
+    where = f"use_cases/{use_case.name}.yaml: features.views"
+    chosen = []
+    for name, features in use_case.features.views.items():
+        table = feature_table(domain, name)
+        if unknown := [feature for feature in features if feature not in table.features]:
+            raise FeatureError(
+                f"view {name!r} has no feature {', '.join(map(repr, unknown))}",
+                where=where,
+                remedy=f"use one of: {', '.join(table.features)}",
+            )
+        chosen.append(views[name][features])
+    return FeatureService(
+        name=use_case.features.name,
+        features=chosen,
+        description=use_case.description,
+        owner=", ".join(use_case.owners),
+        tags={"domain": domain.name, "use_case": use_case.name, "tier": use_case.tier},
+    )
+
+
+def load_definitions(name: str, folder: Path | None = None) -> dict[str, Any]:
+    """Everything Feast is to know of a domain and the use cases on it, by variable name, for `feature_repo/`.
+
+    Args:
+        name: the domain.
+        folder: folder of the DAG files; by default that of this installation.
+    """
+    folder = folder or settings().dags
+    domain = load_domain(folder, name)
+    objects = define_domain(domain, folder / "domains")
+    for use_case in _use_cases(folder):
+        if use_case.domain == name:
+            objects[use_case.features.name] = define_service(use_case, domain, objects)
+    return objects
+
+
+def _use_cases(folder: Path) -> Iterable[UseCaseSpec]:
+    return (load_use_case(folder, name) for name in list_specs(folder, "use_cases"))
+
+
+def _view(domain: DomainSpec, name: str, keys: dict[str, str], entities: dict[str, Entity]) -> FeatureView:
+    table = domain.feature_tables[name]
+    owner, tags = ", ".join(domain.owners), {"domain": domain.name, "table": domain.feature_table(name)}
+    return FeatureView(
+        name=name,
+        entities=[entities[key] for key in table.entities],
+        schema=[
+            *(Field(name=key, dtype=_KEY_TYPES[keys[key]][1]) for key in table.entities),
+            *(Field(name=feature, dtype=_TYPES[kind], tags={"kind": kind}) for feature, kind in table.features.items()),
+        ],
+        source=LakeSource(
+            table=domain.feature_table(name), description=table.description, tags={"domain": domain.name}, owner=owner
+        ),
+        ttl=timedelta(hours=table.ttl_hours),
+        online=True,
+        description=table.description,
+        tags=tags,
+        owner=owner,
+    )

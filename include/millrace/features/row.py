@@ -1,0 +1,74 @@
+"""Entity rows: the clean rows a use case predicts for, with keys, the row's own features and the label."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+
+from millrace.errors import FeatureError
+from millrace.features.base import EVENT_TIMESTAMP, INSTANT
+from millrace.features.compute import feature_table
+from millrace.features.source import plain_view
+from millrace.lake import Table
+from millrace.lake.duck import arrow, connect
+from millrace.spec import DomainSpec, UseCaseSpec
+
+_CASTS = {"number": "DOUBLE", "category": "VARCHAR"}
+
+
+def entity_table(use_case: UseCaseSpec, domain: DomainSpec, partition: str, *, lake: str) -> pa.Table:
+    """Entity rows of one partition, ordered by time and key.
+
+    Raises:
+        FeatureError: no clean rows of the partition, or a column the spec names is missing.
+    """
+    entity = use_case.entity
+    source = Table(lake, domain.clean_table(entity.source))
+    if not source.exists() or partition not in source.partitions():
+        raise FeatureError(
+            f"source {entity.source!r} has no clean rows of {partition}",
+            where=source.uri,
+            remedy=f"ingest and validate {entity.source!r} for {partition} first",
+        )
+    connection = connect()
+    try:
+        connection.register("clean", source.read(partitions=[partition]))
+        plain_view(connection, entity.source, "clean")
+        rows = arrow(_run(connection, _select(use_case, domain), use_case))
+    finally:
+        connection.close()
+    instants = {EVENT_TIMESTAMP, "label_known_at"}
+    schema = pa.schema(
+        [pa.field(field.name, INSTANT if field.name in instants else field.type) for field in rows.schema]
+    )
+    return rows.cast(schema)
+
+
+def _select(use_case: UseCaseSpec, domain: DomainSpec) -> str:
+    entity, label = use_case.entity, use_case.label
+    columns = {name: f'CAST("{name}" AS {_CASTS[kind]})' for name, kind in use_case.features.row.items()}
+    keys = {key: f'"{key}"' for view in use_case.features.views for key in feature_table(domain, view).entities}
+    # A join key that is also a number of the row stays what it joins on.
+    columns = {**keys, **{name: cast for name, cast in columns.items() if name not in keys or "VARCHAR" in cast}}
+    chosen = [
+        f'CAST("{entity.key}" AS VARCHAR) AS key',
+        f'"{entity.timestamp}" AS {EVENT_TIMESTAMP}',
+        *(f'{expression} AS "{name}"' for name, expression in columns.items()),
+        f"CAST(({label.expression}) AS DOUBLE) AS label",
+        f'"{label.known_at}" AS label_known_at',
+    ]
+    return f"SELECT {', '.join(chosen)} FROM {entity.source} ORDER BY {EVENT_TIMESTAMP}, key"
+
+
+def _run(connection: Any, query: str, use_case: UseCaseSpec) -> Any:
+    import duckdb
+
+    try:
+        return connection.sql(query)
+    except duckdb.Error as error:
+        raise FeatureError(
+            f"the entity rows cannot be made: {error}",
+            where=f"use_cases/{use_case.name}.yaml: entity, label, features.row",
+            remedy="correct the column or expression; `millrace check` names it",
+        ) from error

@@ -1,0 +1,52 @@
+"""Policy and candidates are fixed before a run: their digests stand in the ledger before anything is trained."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from millrace.artifact import digest_of
+from millrace.governance.ledger import Entry, Ledger
+from millrace.governance.state import writing
+from millrace.settings import Settings
+from millrace.spec.load import load_domain
+from millrace.spec.policy import PolicySpec
+from millrace.spec.use_case import UseCaseSpec
+
+
+def policy_digest(policy: PolicySpec) -> str:
+    """sha256 of what a policy says."""
+    return digest_of(policy.model_dump(mode="json"))
+
+
+def fix_policy(use_case: UseCaseSpec, policy: PolicySpec, *, settings: Settings, actor: str = "system") -> Entry:
+    """Write the digests of policy, candidates and spec to the ledger, unless the last such entry has the same.
+
+    It takes effect at the start of the domain's data the first time, later at the newest instant decided on.
+    """
+    digests = {
+        "tier": policy.tier,
+        "policy": policy_digest(policy),
+        "candidates": digest_of({name: item.model_dump(mode="json") for name, item in use_case.candidates.items()}),
+        "spec": digest_of(use_case.model_dump(mode="json")),
+    }
+    ledger = Ledger(settings)
+    with writing(settings) as connection:
+        fixed = ledger.entries(use_case.name, kinds=("policy_fixed",), connection=connection)
+        if fixed and fixed[-1].payload == digests:
+            return fixed[-1]
+        newest = ledger.newest_effective(use_case.name, connection=connection)
+        return ledger.append(
+            "policy_fixed",
+            use_case=use_case.name,
+            subject=digests["policy"],
+            effective_at=newest or load_domain(settings.dags, use_case.domain).first_start,
+            actor=actor,
+            payload=digests,
+            key=digest_of({"digests": digests, "after": fixed[-1].hash if fixed else ""}),
+            connection=connection,
+        )
+
+
+def effective_at(use_case: UseCaseSpec, holdout: str, *, settings: Settings) -> datetime:
+    """When a release that was evaluated on a partition takes effect: at its end."""
+    return load_domain(settings.dags, use_case.domain).partition(holdout).end

@@ -1,0 +1,199 @@
+"""One release after another: a proven challenger takes over, or an earlier release is put back, in one transaction."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy.engine import Connection
+
+from millrace.artifact import Verdict, iso
+from millrace.errors import LedgerError, ReleaseRefusedError, StaleEvidenceError
+from millrace.governance.approval import Proposal, check_tree, require_approval, require_pass, require_verdict
+from millrace.governance.ledger import Ledger, lock_head
+from millrace.governance.policy import effective_at, policy_digest
+from millrace.governance.release import Release, Releases
+from millrace.governance.state import moment_of, reading, writing
+from millrace.settings import Settings
+from millrace.spec.policy import PolicySpec
+from millrace.spec.use_case import UseCaseSpec
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollback:
+    """What a rollback is asked to do.
+
+    Attributes:
+        version: release to go back to; None for the one that the release in force replaced.
+        reason: why.
+        actor: who asks.
+        key: names this act; the same key does it once.
+    """
+
+    version: int | None
+    reason: str
+    actor: str
+    key: str
+
+
+def require_decided(
+    settings: Settings, use_case: UseCaseSpec, policy: PolicySpec, proposal: Proposal, verdict: Verdict
+) -> datetime:
+    """The instant a release would take effect, once verdict and champion are as the proposal says.
+
+    Raises:
+        ReleaseRefusedError: no pass, or not one that the ledger has.
+        StaleEvidenceError: the champion changed since the evaluation.
+    """
+    where = f"approval of {use_case.name}"
+    require_pass(verdict, proposal, where)
+    moment = effective_at(use_case, proposal.challenger.holdout, settings=settings)
+    with reading(settings) as connection:
+        _require_verdict(settings, use_case, policy, proposal, connection)
+        if _existing(settings, use_case, proposal, moment, connection) is None:
+            _require_champion(settings, use_case, proposal, moment, connection)
+    return moment
+
+
+def succeed(
+    settings: Settings,
+    use_case: UseCaseSpec,
+    policy: PolicySpec,
+    proposal: Proposal,
+    *,
+    registry_version: int,
+    actor: str,
+) -> Release:
+    """Make the challenger the release in force, or give back the release that it already is.
+
+    Raises:
+        ReleaseRefusedError: verdict, approval or a clean tree is missing.
+        StaleEvidenceError: the champion changed since the evaluation.
+    """
+    moment = effective_at(use_case, proposal.challenger.holdout, settings=settings)
+    with reading(settings) as connection:
+        known = _existing(settings, use_case, proposal, moment, connection)
+    if known is not None:
+        return known
+    tree = check_tree(settings, use_case, policy, proposal.challenger.digest)
+    releases, model = Releases(settings), proposal.challenger
+    with writing(settings) as connection:
+        lock_head(connection)
+        if (known := _existing(settings, use_case, proposal, moment, connection)) is not None:
+            return known
+        _require_champion(settings, use_case, proposal, moment, connection)
+        verdict = _require_verdict(settings, use_case, policy, proposal, connection)
+        approvals = require_approval(Ledger(settings), use_case, policy, proposal, connection=connection)
+        release = Release(
+            use_case=use_case.name,
+            version=1 + max((item.version for item in releases.list(use_case, connection=connection)), default=0),
+            package=model.digest,
+            candidate=model.candidate,
+            trainer=model.trainer,
+            trained_through=model.trained_through,
+            holdout=model.holdout,
+            effective_at=iso(moment),
+            evidence=proposal.evidence,
+            policy=policy_digest(policy),
+            feature_service=use_case.features.name,
+            threshold=use_case.threshold,
+            reference=proposal.reference,
+            registry_version=registry_version,
+            replaces=proposal.champion,
+        )
+        note = {
+            "verdict": verdict,
+            "approvals": [entry.seq for entry in approvals],
+            "approvers": [entry.actor for entry in approvals],
+            "tree": tree.to_dict(),
+        }
+        releases.add(release, actor=actor, note=note, connection=connection)
+    log.info("%s: release %d (%s) from %s", use_case.name, release.version, release.candidate, release.effective_at)
+    return release
+
+
+def restore(settings: Settings, use_case: UseCaseSpec, asked: Rollback) -> Release:
+    """Put an earlier release back in force, at the newest instant in data time that anything was decided on.
+
+    Raises:
+        ReleaseRefusedError: no such release, or none before; the message lists those there are.
+        LedgerError: the key was used for another version.
+    """
+    ledger, releases = Ledger(settings), Releases(settings)
+    with writing(settings) as connection:
+        lock_head(connection)
+        if (done := _done(ledger, use_case, asked, connection)) is not None:
+            return releases.get(use_case, done, connection=connection)
+        current = releases.in_force(use_case, connection=connection)
+        if current is None or (asked.version is None and not current.replaces):
+            raise ReleaseRefusedError(
+                "nothing was ever released" if current is None else f"there is no release before {current.version}",
+                where=f"rollback of {use_case.name}",
+                remedy="train and release a model first" if current is None else "name the release to go back to",
+            )
+        version = current.replaces if asked.version is None else asked.version
+        target = releases.get(use_case, version, connection=connection)
+        if target.version == current.version:
+            log.info("%s: release %d is in force already, nothing to roll back", use_case.name, target.version)
+            return target
+        clock = ledger.newest_effective(use_case.name, connection=connection)
+        ledger.append(
+            "rolled_back",
+            use_case=use_case.name,
+            subject=target.package,
+            effective_at=clock or moment_of(target.effective_at),
+            actor=asked.actor,
+            payload={"version": target.version, "from": current.version, "reason": asked.reason},
+            key=asked.key,
+            connection=connection,
+        )
+    log.info("%s: rolled back from release %d to %d", use_case.name, current.version, target.version)
+    return target
+
+
+def _done(ledger: Ledger, use_case: UseCaseSpec, asked: Rollback, connection: Connection) -> int | None:
+    """The release that a rollback of the same key went to."""
+    for entry in ledger.entries(use_case.name, kinds=("rolled_back",), connection=connection):
+        if entry.key == asked.key:
+            went_to = int(entry.payload["version"])
+            if asked.version not in {None, went_to}:
+                raise LedgerError(
+                    f"rollback {asked.key!r} went to release {went_to}, not to {asked.version}",
+                    where=f"ledger of {use_case.name}",
+                    remedy="start a new run for another rollback",
+                )
+            return went_to
+    return None
+
+
+def _existing(
+    settings: Settings, use_case: UseCaseSpec, proposal: Proposal, moment: datetime, connection: Connection
+) -> Release | None:
+    digest = proposal.challenger.digest
+    return Releases(settings).find(use_case, digest, proposal.evidence, moment, connection=connection)
+
+
+def _require_verdict(
+    settings: Settings, use_case: UseCaseSpec, policy: PolicySpec, proposal: Proposal, connection: Connection
+) -> int:
+    wanted = (proposal.challenger.digest, proposal.evidence, policy_digest(policy))
+    return require_verdict(Ledger(settings), use_case.name, *wanted, connection=connection).seq
+
+
+def _require_champion(
+    settings: Settings, use_case: UseCaseSpec, proposal: Proposal, moment: datetime, connection: Connection
+) -> None:
+    current = Releases(settings).in_force(use_case, moment, connection=connection)
+    accepted = {current.version if current else 0}
+    if current is not None and current.package == proposal.challenger.digest:
+        accepted.add(current.replaces)  # the release in force judged anew, under a changed policy say
+    if proposal.champion not in accepted:
+        now = current.version if current else "(none)"
+        raise StaleEvidenceError(
+            f"the evidence compares with release {proposal.champion or '(none)'}, in force is {now}",
+            where=f"release of {use_case.name}",
+            remedy="clear `evaluate_candidates` and what follows: compare with the champion as it is",
+        )

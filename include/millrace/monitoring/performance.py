@@ -1,0 +1,151 @@
+"""How well releases do on the labels that have arrived, against what they did on their own holdout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from millrace.artifact import DatasetRef, _Reference
+
+MINIMUM_ROWS = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolePerformance(_Reference):
+    """One role's success on a partition.
+
+    Attributes:
+        role: `live`, or `shadow` (the first release, scored along).
+        release: version that scored most of the rows.
+        rows: labelled rows.
+        days: days that have some.
+        value: the metric; None where it is undefined.
+        low: lower bound of its 95 % interval.
+        high: upper bound.
+        holdout: the same metric of the same release on its own holdout.
+        drop: how much worse it is than there, in the metric's own direction; negative where it is better.
+        sufficient: whether there are labels enough to conclude anything.
+    """
+
+    role: str
+    release: int
+    rows: int
+    days: int
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    holdout: float | None = None
+    drop: float | None = None
+    sufficient: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PerformanceReport(_Reference):
+    """The success of what scored a partition.
+
+    Attributes:
+        use_case: its use case.
+        partition: key of the partition.
+        metric: metric of the use case.
+        live: of what answered; None where nothing scored.
+        shadow: of the first release, where it was scored along.
+        reason: why there is nothing to report (`no_release`, `no_labels`), else "".
+    """
+
+    use_case: str
+    partition: str
+    metric: str
+    live: RolePerformance | None = None
+    shadow: RolePerformance | None = None
+    reason: str = ""
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Self:
+        """The value that `to_dict` was called on."""
+        values = dict(plain)
+        for role in ("live", "shadow"):
+            if values.get(role) is not None:
+                values[role] = RolePerformance.from_dict(values[role])
+        return cls(**values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelReport(_Reference):
+    """Which of a partition's scored rows have their label.
+
+    Attributes:
+        use_case: its use case.
+        partition: key of the partition.
+        rows: rows that were scored live.
+        labelled: those whose label was known by the partition's end.
+        unlabelled: the rest: no outcome yet, or never one.
+        ref: snapshot of `<uc>/labelled`; None where nothing scored.
+        reason: `no_release` where nothing scored, else "".
+    """
+
+    use_case: str
+    partition: str
+    rows: int = 0
+    labelled: int = 0
+    unlabelled: int = 0
+    ref: DatasetRef | None = None
+    reason: str = ""
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Self:
+        """The value that `to_dict` was called on."""
+        ref = plain.get("ref")
+        return cls(**{**plain, "ref": None if ref is None else DatasetRef.from_dict(ref)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveGain(_Reference):
+    """How much better what was live did than the first release kept, over partitions.
+
+    Attributes:
+        metric: metric of the use case.
+        gain: mean over partitions of the difference, in the metric's own direction.
+        low: lower bound of its 95 % day-block bootstrap interval.
+        high: upper bound.
+        partitions: those that have both roles.
+    """
+
+    metric: str
+    gain: float | None = None
+    low: float | None = None
+    high: float | None = None
+    partitions: list[str]
+
+
+def judge_role(
+    role: str,
+    release: int,
+    *,
+    rows: int,
+    days: int,
+    value: float | None,
+    low: float | None,
+    high: float | None,
+    holdout: float | None,
+    direction: int,
+) -> RolePerformance:
+    """Put a measurement beside the release's own holdout.
+
+    Args:
+        direction: 1 where more of the metric is better, -1 where less is.
+    """
+    known = value is not None and holdout is not None
+    drop = direction * (holdout - value) if value is not None and holdout is not None else None
+    return RolePerformance(
+        role=role,
+        release=release,
+        rows=rows,
+        days=days,
+        value=value,
+        low=low,
+        high=high,
+        holdout=holdout,
+        drop=None if drop is None else float(f"{drop:.10g}"),
+        sufficient=known and low is not None and rows >= MINIMUM_ROWS,
+    )

@@ -1,0 +1,134 @@
+"""The connection to MLflow: explicit address, no telemetry, bounded waiting, faults told apart."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from millrace.errors import RegistryError, RegistryUnavailableError
+from millrace.governance.state import exclusive
+from millrace.settings import Settings
+
+_RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+_DEFAULTS: dict[str, str] = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    _RETRIES: "2",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER": "0.2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+}
+"""Set where the environment says nothing else: a server that is away is known after some seconds, not four minutes."""
+
+
+def connect(settings: Settings) -> Any:
+    """An `MlflowClient` for the installation's tracking server, or for a database without one.
+
+    Raises:
+        RegistryUnavailableError: the database cannot be opened.
+    """
+    for name, value in _DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    if is_server(settings.mlflow_url):
+        from mlflow import MlflowClient
+
+        return MlflowClient(tracking_uri=settings.mlflow_url, registry_uri=settings.mlflow_url)
+    return _embedded(settings)
+
+
+def is_server(url: str) -> bool:
+    """Whether the URL is one of a tracking server; else it is a database that MLflow opens in this process."""
+    return urlsplit(url).scheme in {"http", "https"}
+
+
+def artifact_root(settings: Settings) -> str | None:
+    """Where artifacts lie when there is no server to say so."""
+    return None if is_server(settings.mlflow_url) else (settings.var / "mlflow" / "artifacts").resolve().as_uri()
+
+
+@contextlib.contextmanager
+def answering(what: str, settings: Settings) -> Iterator[None]:
+    """Turn MLflow's exceptions into errors of ours.
+
+    Raises:
+        RegistryUnavailableError: it does not answer, or its database does not.
+        RegistryError: it refuses.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        if not _is_away(error):
+            raise RegistryError(
+                f"MLflow refuses: {error}", where=f"{what} at {settings.mlflow_url}", remedy="correct what it names"
+            ) from error
+        raise RegistryUnavailableError(
+            f"MLflow does not answer: {str(error)[:300]}",
+            where=f"{what} at {settings.mlflow_url}",
+            remedy="see that its server runs (`millrace status`), then run the task again",
+        ) from error
+
+
+@contextlib.contextmanager
+def one_attempt() -> Iterator[None]:
+    """No retries of a request inside: MLflow also repeats those that create, and an answer lost is then two things."""
+    before = os.environ.get(_RETRIES)
+    os.environ[_RETRIES] = "0"
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(_RETRIES, None)
+        else:
+            os.environ[_RETRIES] = before
+
+
+def is_fault(error: Exception, *codes: str) -> bool:
+    """Whether an `MlflowException` has one of these error codes."""
+    return getattr(error, "error_code", "") in codes
+
+
+def quote(value: str) -> str:
+    """A literal in MLflow's filter language, which knows no escapes.
+
+    Raises:
+        RegistryError: it holds a quote.
+    """
+    if "'" in value:
+        raise RegistryError(f"{value!r} holds a quote", where="search in MLflow", remedy="choose another name")
+    return f"'{value}'"
+
+
+def _is_away(error: Exception) -> bool:
+    from requests.exceptions import RequestException
+
+    if is_fault(error, "TEMPORARILY_UNAVAILABLE"):
+        return True
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, RequestException):
+            return True
+        found = found.__cause__ or found.__context__
+    return False
+
+
+def _embedded(settings: Settings) -> Any:
+    from mlflow import MlflowClient
+
+    if settings.mlflow_url.startswith("sqlite:///"):
+        Path(settings.mlflow_url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    client = MlflowClient(tracking_uri=settings.mlflow_url, registry_uri=settings.mlflow_url)
+    if settings.mlflow_url not in _started:
+        with exclusive(settings, "mlflow.start"), answering("opening the database", settings):
+            client.search_experiments(max_results=1)
+        _started.add(settings.mlflow_url)
+    return client
+
+
+_started: set[str] = set()
+"""Databases whose tables were made or seen by this process: MLflow makes them on first use, without a lock."""

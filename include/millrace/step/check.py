@@ -1,0 +1,136 @@
+"""What `millrace check` asks: each rule gives a list of findings, empty where all is right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from millrace.errors import MillraceError
+from millrace.settings import Settings
+from millrace.spec import DomainSpec, UseCaseSpec, list_specs, load_domain, load_policy, load_use_case
+
+
+def check_policy_file(tier: str, *, settings: Settings) -> list[str]:
+    """A policy alone: its keys, and that it names each gate once."""
+    load_policy(settings.dags, tier)
+    return []
+
+
+def check_domain(name: str, *, settings: Settings) -> list[str]:
+    """A domain's keys and SQL files."""
+    domain = load_domain(settings.dags, name)
+    return _feature_faults(domain, None, settings)
+
+
+def check_contracts(name: str, *, settings: Settings) -> list[str]:
+    """Clean-up expressions compiled, and every expectation built by Great Expectations."""
+    from millrace.step.validation import check_contract
+
+    return check_contract(load_domain(settings.dags, name))
+
+
+def check_use_case(name: str, *, settings: Settings) -> list[str]:
+    """A use case's keys, its domain and entity, its candidates' parameters, the gates of its tier."""
+    from millrace.evaluation.gate import check_policy
+    from millrace.training.registry import check_params
+
+    use_case = load_use_case(settings.dags, name)
+    where = f"use_cases/{name}.yaml"
+    faults = []
+    if use_case.domain not in list_specs(settings.dags, "domains"):
+        return [f"there is no domain {use_case.domain!r}\n  where: {where}: domain\n  remedy: correct the name"]
+    domain = load_domain(settings.dags, use_case.domain)
+    source = domain.sources.get(use_case.entity.source)
+    if source is None:
+        known = ", ".join(domain.sources)
+        return [
+            f"domain {domain.name!r} has no source {use_case.entity.source!r}\n  where: {where}: entity.source"
+            f"\n  remedy: name one of: {known}"
+        ]
+    columns = (set(source.columns) | set(source.cleanup.derive)) - set(source.cleanup.drop)
+    named = {
+        "entity.key": use_case.entity.key,
+        "entity.timestamp": use_case.entity.timestamp,
+        "label.known_at": use_case.label.known_at,
+        **{f"leaks.{column}": column for column in use_case.leaks},
+    }
+    faults += [
+        f"no clean column {column!r}\n  where: {where}: {key}\n  remedy: name one of: {', '.join(sorted(columns))}"
+        for key, column in named.items()
+        if column not in columns
+    ]
+    for candidate, spec in use_case.candidates.items():
+        try:
+            check_params(spec.trainer, spec.params, where=f"{where}: candidates.{candidate}")
+        except MillraceError as error:
+            faults.append(str(error))
+    return [*faults, *check_policy(load_policy(settings.dags, use_case.tier), use_case)]
+
+
+def check_use_case_features(name: str, *, settings: Settings) -> list[str]:
+    """A use case's feature service against the domain's feature tables and SQL."""
+    use_case = load_use_case(settings.dags, name)
+    domain = load_domain(settings.dags, use_case.domain)
+    return _feature_faults(domain, use_case, settings)
+
+
+def connection_rules(settings: Settings) -> dict[str, Callable[[], list[str]]]:
+    """What is connected to, by name: the state database, the registry, the online service, the lake."""
+    return {
+        "state database": lambda: _answers(_reach_state, settings, "is PostgreSQL up? `make up`"),
+        "MLflow": lambda: _answers(_reach_mlflow, settings, "is its server up? `make up`"),
+        "online service": lambda: _answers(_reach_service, settings, "is it up? `make up`"),
+        "lake": lambda: _answers(_reach_lake, settings, "make the folder writable for this user"),
+    }
+
+
+def _answers(reach: Callable[[Settings], None], settings: Settings, remedy: str) -> list[str]:
+    try:
+        reach(settings)
+    except MillraceError as error:
+        return [str(error)]
+    except OSError as error:
+        return [f"{error}\n  remedy: {remedy}"]
+    return []
+
+
+def _reach_state(settings: Settings) -> None:
+    from millrace.governance.ledger import Ledger
+
+    Ledger(settings).head()
+
+
+def _reach_mlflow(settings: Settings) -> None:
+    from millrace.registry.mlflow_client import is_server
+
+    if is_server(settings.mlflow_url):
+        _get(f"{settings.mlflow_url}/health")
+
+
+def _reach_service(settings: Settings) -> None:
+    _get(f"{settings.serving_url}/v2/health/ready")
+
+
+def _get(url: str) -> None:
+    import httpx
+
+    try:
+        httpx.get(url, timeout=5, trust_env=False).raise_for_status()
+    except httpx.HTTPError as error:
+        raise OSError(f"{url}: {error}") from error
+
+
+def _reach_lake(settings: Settings) -> None:
+    if "://" in settings.lake:
+        return
+    lake = Path(settings.lake)
+    lake.mkdir(parents=True, exist_ok=True)
+    probe = lake / ".writable"
+    probe.touch()
+    probe.unlink()
+
+
+def _feature_faults(domain: DomainSpec, use_case: UseCaseSpec | None, settings: Settings) -> list[str]:
+    from millrace.step.features import check_features
+
+    return [str(fault) for fault in check_features(domain, use_case, settings=settings)]

@@ -1,0 +1,121 @@
+"""Deployment: the release that the ledger says is in force, into the online service, and proof that it answers."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict
+from typing import Any
+
+from millrace.artifact import ReleaseRef
+from millrace.deployment.httpx_client import ServiceClient
+from millrace.deployment.pointer import deploying, pointer_path, write_pointer
+from millrace.deployment.probe import probe_service
+from millrace.errors import DeploymentError, ReleaseRefusedError
+from millrace.governance.release import Release, Releases
+from millrace.package import Package
+from millrace.settings import Settings
+from millrace.spec import UseCaseSpec
+
+log = logging.getLogger(__name__)
+
+
+def deploy_release(use_case: UseCaseSpec, release: Release, *, settings: Settings) -> dict[str, Any]:
+    """Bring what is in force by the ledger into the online service.
+
+    Idempotent: a pointer that says the same is left alone, and the service loads the same bytes again. Where
+    another release is in force by now, that one is deployed and the one asked for is reported as superseded.
+
+    Args:
+        use_case: its use case.
+        release: the release that the caller wants deployed.
+        settings: this installation.
+
+    Returns:
+        `release`, `package`, `pointer`, `changed` (whether the pointer moved), `superseded` (the version asked
+        for where another is in force, else 0) and `service`.
+
+    Raises:
+        ReleaseRefusedError: no release of the use case is in force.
+        PackageError: the package in force is not whole; the pointer still names the release before.
+        DeploymentError: the service refuses it, or does not answer: the pointer is written, the loading pending.
+    """
+    with deploying(settings.serving_dir, use_case.name):
+        ref = _reference(use_case, _in_force(use_case, settings), settings)
+        changed = write_pointer(settings.serving_dir, ref)
+        told = _load(use_case, ref, settings)
+    if superseded := release.version if release.version != ref.release else 0:
+        log.warning("release %d of %s is superseded by %d", superseded, use_case.name, ref.release)
+    log.info("release %d of %s loaded by %s", ref.release, use_case.name, settings.serving_url)
+    return {
+        "use_case": use_case.name,
+        "release": ref.release,
+        "package": told["package"],
+        "pointer": str(pointer_path(settings.serving_dir, use_case.name)),
+        "changed": changed,
+        "superseded": superseded,
+        "service": settings.serving_url,
+    }
+
+
+def verify_deployment(use_case: UseCaseSpec, *, settings: Settings) -> dict[str, Any]:
+    """Ask the live service for its golden rows: it must be the release in force that answers, to 1e-6.
+
+    Returns:
+        `use_case`, `release`, `package`, `rows`, `max_abs_diff` and `service`.
+
+    Raises:
+        ReleaseRefusedError: no release of the use case is in force.
+        DeploymentError: another release or other predictions answer, or nobody does.
+    """
+    in_force = _in_force(use_case, settings)
+    package = Package.open(settings.packages / in_force.package, in_force.package)
+    report = probe_service(_client(settings), use_case.name, in_force.version, package)
+    log.info("release %d of %s proven by %d golden rows", report.release, use_case.name, report.rows)
+    return {"use_case": use_case.name, **asdict(report), "service": settings.serving_url}
+
+
+def _in_force(use_case: UseCaseSpec, settings: Settings) -> Release:
+    in_force = Releases(settings).in_force(use_case)
+    if in_force is None:
+        raise ReleaseRefusedError(
+            f"no release of {use_case.name!r} is in force",
+            where="ledger",
+            remedy="train and release a model before it is deployed",
+        )
+    return in_force
+
+
+def _reference(use_case: UseCaseSpec, release: Release, settings: Settings) -> ReleaseRef:
+    """What the service is told; the package is checked byte by byte before anything points at it."""
+    package = Package.open(settings.packages / release.package, release.package)
+    return ReleaseRef(
+        use_case=use_case.name,
+        release=release.version,
+        package=release.package,
+        package_dir=str(package.folder.resolve()),
+        threshold=release.threshold if use_case.problem == "binary" else None,
+        effective_at=release.effective_at,
+        feature_service=release.feature_service,
+    )
+
+
+def _load(use_case: UseCaseSpec, ref: ReleaseRef, settings: Settings) -> dict[str, Any]:
+    try:
+        told = _client(settings).load(use_case.name)
+    except DeploymentError as error:
+        raise DeploymentError(
+            f"release {ref.release} of {use_case.name!r} is pending: its pointer is written, but {error.what}",
+            where=error.where,
+            remedy=error.remedy,
+        ) from error
+    if (told["version"], told["package"]) != (str(ref.release), ref.package):
+        raise DeploymentError(
+            f"the online service loaded release {told['version']}, the pointer names {ref.release}",
+            where=settings.serving_url,
+            remedy="have it read the same folder as MILLRACE_SERVING_DIR says",
+        )
+    return told
+
+
+def _client(settings: Settings) -> ServiceClient:
+    return ServiceClient(url=settings.serving_url, token=settings.serving_token)

@@ -1,0 +1,255 @@
+"""Evaluation: candidates and the champion on one holdout, and the gates' verdict on the best of them."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from millrace.artifact import DatasetRef, ModelRef, Verdict, iso
+from millrace.document import store_document
+from millrace.errors import EvaluationError, FeatureError
+from millrace.evaluation.base import Evaluation
+from millrace.evaluation.evidence import Estimate, Explanation, evidence_folder, load_evidence, store_evidence
+from millrace.governance.ledger import Ledger
+from millrace.governance.release import Release, Releases
+from millrace.package import Package, Predictor
+from millrace.settings import Settings
+from millrace.spec import DomainSpec, PolicySpec, UseCaseSpec, load_domain
+
+if TYPE_CHECKING:
+    from millrace.evaluation.assessment import Contender
+    from millrace.evaluation.holdout import Holdout
+
+log = logging.getLogger(__name__)
+CHAMPION = "champion"
+
+
+def evaluate_candidates(
+    use_case: UseCaseSpec,
+    domain: DomainSpec,
+    policy: PolicySpec,
+    training_set: DatasetRef,
+    candidates: list[ModelRef],
+    *,
+    settings: Settings,
+) -> Evaluation:
+    """Measure candidates and the champion on the holdout's rows; store evidence, drift reference and model card.
+
+    Args:
+        use_case: its use case.
+        domain: the domain of that.
+        policy: what the candidates will be judged by; its digest stands in the evidence.
+        training_set: what `build_training_set` gave.
+        candidates: what was trained, all on the same partitions.
+        settings: this installation.
+
+    Returns:
+        The challenger, the champion it was compared with and the digests of what was stored; equal inputs give an
+        equal evaluation.
+
+    Raises:
+        EvaluationError: fewer candidates than the policy asks for, of different holdouts, or nothing to measure on.
+        PackageError: a package is not what its digest says.
+    """
+    from millrace.evaluation.assessment import gather_evidence, run_field
+    from millrace.evaluation.holdout import make_holdout, time_order
+    from millrace.evaluation.model_card import render_card, store_card
+    from millrace.evaluation.verdict import answer_gates
+    from millrace.monitoring.reference import build_reference
+    from millrace.step.training import load_training_set
+
+    partition = domain.partition(_common_holdout(use_case, policy, candidates))
+    opened = [(ref, _open(ref.digest, settings)) for ref in sorted(candidates, key=lambda item: item.candidate)]
+    through = max(ref.trained_through for ref in candidates)
+    training = load_training_set(
+        use_case, training_set, settings=settings, through=through, known_until=iso(partition.start)
+    )
+    rows = load_training_set(use_case, training_set, settings=settings, partitions=[partition.key])
+    holdout = make_holdout(use_case, domain, rows, partition.key)
+    predictors = {ref.candidate: package.predictor() for ref, package in opened}
+    contenders = [_contend(ref.candidate, package, predictors[ref.candidate], holdout) for ref, package in opened]
+    release = Releases(settings).champion_for(use_case, partition.end, [ref.digest for ref in candidates])
+    champion, reason = _champion(release, holdout, settings)
+    field = run_field(
+        use_case,
+        holdout,
+        contenders,
+        champion,
+        champion_release=release.version if release else 0,
+        champion_reason=reason,
+    )
+    challenger = next(ref for ref in candidates if ref.candidate == field.challenger.name)
+    reference = build_reference(use_case, training, field.challenger.prediction, settings=settings)
+    evidence = gather_evidence(
+        use_case,
+        policy,
+        field,
+        holdout,
+        training,
+        training_set=training_set,
+        time=time_order(
+            domain,
+            partition.key,
+            training_partitions=sorted({key for _, package in opened for key in package.manifest.training.partitions}),
+            training=training,
+            rows=rows,
+            known_until=training_set.known_until,
+            trained_on_holdout=[
+                ref.candidate for ref, package in opened if package.manifest.training.trained_through >= partition.key
+            ],
+        ),
+        explanation=_explain(use_case, field.challenger, predictors[challenger.candidate], holdout),
+        reference=reference,
+    )
+    digest = store_evidence(evidence, settings)
+    card = render_card(evidence, digest, answer_gates(policy, use_case, evidence))
+    path = store_card(evidence_folder(settings), digest, card)
+    metric = use_case.evaluation.metric
+    models = [*evidence.candidates, *([evidence.champion] if evidence.champion else [])]
+    log.info("evidence %s: challenger %s of %s on %s", digest, challenger.candidate, use_case.name, partition.key)
+    return Evaluation(
+        use_case=use_case.name,
+        challenger=challenger,
+        champion=release.version if release else 0,
+        champion_package=release.package if release else "",
+        holdout=partition.key,
+        rows=holdout.table.num_rows,
+        metric=metric,
+        metrics={item.name: _figures(item.metrics[metric]) for item in models},
+        gain=_figures(evidence.versus_champion.gain),
+        evidence=digest,
+        reference=reference,
+        policy=evidence.policy,
+        card=str(path),
+    )
+
+
+def check_gates(
+    use_case: UseCaseSpec, policy: PolicySpec, evaluation: Evaluation, *, settings: Settings, actor: str = "system"
+) -> Verdict:
+    """Ask every gate of the policy and of the use case, from the stored evidence alone; the verdict goes to the ledger.
+
+    A verdict that is no pass is an answer, not an error.
+
+    Raises:
+        SpecError: a gate is unknown or has wrong arguments.
+        DocumentError: the evidence is gone or was changed.
+        EvaluationError: policy or use case changed since the evidence was made.
+    """
+    from millrace.evaluation.verdict import answer_gates, conclude, verdict_document
+
+    evidence = load_evidence(evaluation.evidence, settings)
+    if evidence.challenger_score.package != evaluation.challenger.digest:
+        raise EvaluationError(
+            f"the evidence is on package {evidence.challenger_score.package[:12]}, not on that of the challenger",
+            where=f"evidence {evaluation.evidence}",
+            remedy="evaluate the candidates again",
+        )
+    answers = answer_gates(policy, use_case, evidence)
+    verdict = conclude(evidence, evaluation.evidence, answers)
+    digest = store_document(
+        evidence_folder(settings), verdict_document(evidence, evaluation.evidence, verdict, answers)
+    )
+    domain = load_domain(settings.dags, use_case.domain)
+    Ledger(settings).append(
+        "gates_evaluated",
+        use_case=use_case.name,
+        subject=verdict.subject,
+        effective_at=domain.partition(evaluation.holdout).end,
+        actor=actor,
+        payload={
+            "outcome": verdict.outcome,
+            "evidence": evaluation.evidence,
+            "policy": evidence.policy,
+            "verdict": digest,
+            "champion": evaluation.champion,
+            "candidate": evaluation.challenger.candidate,
+            "holdout": evaluation.holdout,
+            "answers": {item.gate: item.outcome for item in answers},
+            "reasons": verdict.reasons,
+            "numbers": verdict.numbers,
+        },
+    )
+    log.info("gates of %s on %s: %s", use_case.name, verdict.subject[:12], verdict.outcome)
+    return verdict
+
+
+def _common_holdout(use_case: UseCaseSpec, policy: PolicySpec, candidates: list[ModelRef]) -> str:
+    names = [ref.candidate for ref in candidates]
+    if len(candidates) < policy.min_candidates:
+        raise EvaluationError(
+            f"{len(candidates)} candidates were trained ({', '.join(names) or 'none'}), "
+            f"policy {policy.tier!r} asks for {policy.min_candidates}",
+            where=f"{use_case.name}: candidates",
+            remedy="look why the others failed, then run training again",
+        )
+    holdouts = sorted({ref.holdout for ref in candidates})
+    if len(holdouts) != 1:
+        raise EvaluationError(
+            f"candidates have different holdouts: {holdouts}",
+            where=f"{use_case.name}: {', '.join(names)}",
+            remedy="train them in one run",
+        )
+    return holdouts[0]
+
+
+def _open(digest: str, settings: Settings) -> Package:
+    return Package.open(settings.packages / digest, expected_digest=digest)
+
+
+def _contend(name: str, package: Package, predictor: Predictor, holdout: Holdout, release: int = 0) -> Contender:
+    from millrace.evaluation.assessment import Contender
+
+    columns = package.features.columns
+    if absent := sorted(set(columns) - set(holdout.table.column_names)):
+        raise FeatureError(
+            f"the training set lacks {', '.join(absent)}",
+            where=f"package {package.digest[:12]}",
+            remedy="train on the feature service as it is now",
+        )
+    return Contender(
+        name=name,
+        trainer=package.manifest.trainer,
+        package=package.digest,
+        release=release,
+        trained_through=package.manifest.training.trained_through,
+        bytes=sum(path.stat().st_size for path in package.folder.iterdir() if path.is_file()),
+        features=columns,
+        prediction=predictor.predict(holdout.columns(columns)),
+    )
+
+
+def _champion(release: Release | None, holdout: Holdout, settings: Settings) -> tuple[Contender | None, str]:
+    """What is released, on the same rows; or why that cannot be."""
+    if release is None:
+        return None, ""
+    package = _open(release.package, settings)
+    try:
+        return _contend(CHAMPION, package, package.predictor(), holdout, release.version), ""
+    except FeatureError as error:
+        return None, f"release {release.version} reads other features: {error.what}"
+
+
+def _explain(use_case: UseCaseSpec, challenger: Contender, predictor: Predictor, holdout: Holdout) -> Explanation:
+    from millrace.evaluation import explanation
+
+    names = challenger.features
+    count = holdout.table.num_rows
+    rows = explanation.sample_rows(count, explanation.EXPLAINED_ROWS)
+    contributions = predictor.explain(holdout.columns(names, rows))
+    if contributions is not None:
+        return explanation.explain_contributions(names, contributions)
+    rows = explanation.sample_rows(count, explanation.SHUFFLED_ROWS)
+    return explanation.explain_permutation(
+        use_case.problem,
+        use_case.evaluation.metric,
+        columns=holdout.columns(names, rows),
+        features=names,
+        label=holdout.label[rows],
+        predict=predictor.predict,
+        seed=use_case.seed,
+    )
+
+
+def _figures(estimate: Estimate) -> dict[str, float]:
+    return {name: value for name, value in estimate.model_dump().items() if value is not None}

@@ -1,0 +1,125 @@
+"""Training: the training set of a use case, and its candidates."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from millrace.artifact import DatasetRef, ModelRef, iso
+from millrace.registry.mlflow_tracking import log_candidate
+from millrace.settings import Settings
+from millrace.spec import DomainSpec, UseCaseSpec
+from millrace.step.features import entity_rows, historical_features
+from millrace.training import assemble_training_set, find_holdout, train_package
+from millrace.training import training_set as table
+
+log = logging.getLogger(__name__)
+
+
+def build_training_set(use_case: UseCaseSpec, domain: DomainSpec, holdout: str, *, settings: Settings) -> DatasetRef:
+    """Bring `<uc>/training_set` up to a holdout: labels, and features as known at each row's instant.
+
+    Partitions whose clean rows, features and definitions did not change are not computed again.
+
+    Args:
+        use_case: whose training set.
+        domain: its domain.
+        holdout: key of the partition kept back for evaluation, the last one built.
+        settings: this installation.
+
+    Returns:
+        The whole table; `known_until` is the end of the holdout.
+
+    Raises:
+        TrainingError: a partition was never validated, or the holdout lies before the first.
+    """
+
+    def rows_of(partition: str) -> pa.Table:
+        rows = entity_rows(use_case, domain, partition, settings=settings)
+        joined = historical_features(
+            use_case, domain, rows.drop_columns(["label", "label_known_at"]), settings=settings
+        )
+        for name in ("label", "label_known_at"):
+            joined = joined.append_column(name, rows.column(name))
+        return joined
+
+    return assemble_training_set(use_case, domain, holdout, lake=settings.lake, rows_of=rows_of)
+
+
+def load_training_set(
+    use_case: UseCaseSpec,
+    ref: DatasetRef,
+    *,
+    settings: Settings,
+    through: str | None = None,
+    partitions: Sequence[str] | None = None,
+    known_until: str | None = None,
+) -> pa.Table:
+    """Rows of a training set whose labels were known by its `known_until`, in time order, with their `partition`.
+
+    Args:
+        use_case: whose training set.
+        ref: snapshot to read.
+        settings: this installation.
+        through: last partition to read.
+        partitions: the partitions to read; `through` is then ignored.
+        known_until: an earlier ISO instant that labels must be known by.
+    """
+    return table.load_training_set(
+        use_case, ref, lake=settings.lake, through=through, partitions=partitions, known_until=known_until
+    )
+
+
+def train_candidate(
+    use_case: UseCaseSpec, domain: DomainSpec, candidate: str, training_set: DatasetRef, *, settings: Settings
+) -> ModelRef:
+    """Train one candidate on all partitions before the holdout, seal its package and log it.
+
+    Only labels that were known when the holdout began are used, so that nothing of the holdout's own time, not even
+    when a flight of the evening before landed, reaches the model that is evaluated on it.
+
+    Args:
+        use_case: its use case.
+        domain: the domain of that.
+        candidate: name of the candidate in the spec.
+        training_set: what `build_training_set` gave.
+        settings: this installation.
+
+    Returns:
+        The sealed package; its digest is the same for equal rows, parameters and seed.
+
+    Raises:
+        SpecError: no such candidate or trainer, or a wrong parameter.
+        TrainingError: no rows, one class, a label that is no number, or too few partitions.
+        RegistryUnavailableError: the tracking server does not answer; the package is sealed, a retry only logs it.
+    """
+    holdout = find_holdout(domain, training_set)
+    known_until = iso(holdout.start)
+    before = holdout.shift(-1).key
+    rows = load_training_set(use_case, training_set, settings=settings, through=before, known_until=known_until)
+    trained = train_package(
+        use_case,
+        domain,
+        candidate,
+        rows,
+        table=training_set.table,
+        holdout=holdout.key,
+        known_until=known_until,
+        store=settings.packages,
+    )
+    manifest = trained.package.manifest
+    ref = ModelRef(
+        use_case=use_case.name,
+        candidate=candidate,
+        trainer=manifest.trainer,
+        digest=trained.package.digest,
+        trained_through=manifest.training.trained_through,
+        holdout=holdout.key,
+    )
+    params = {**manifest.params, "seed": manifest.seed}
+    run_id = log_candidate(use_case, ref, params, trained.metrics, trained.package.folder, settings=settings)
+    log.info("candidate %s of %s logged as run %s", candidate, use_case.name, run_id)
+    return dataclasses.replace(ref, run_id=run_id)

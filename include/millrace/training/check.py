@@ -1,0 +1,69 @@
+"""What training refuses to train on, with the remedy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from millrace.errors import TrainingError
+
+MIN_ROWS = 50
+
+
+def check_rows(rows: pa.Table, *, where: str) -> None:
+    """Refuse a training set that is empty or too small to learn anything of.
+
+    Raises:
+        TrainingError: fewer than `MIN_ROWS` rows.
+    """
+    if rows.num_rows < MIN_ROWS:
+        found = "no rows" if not rows.num_rows else f"{rows.num_rows} rows, needed are {MIN_ROWS}"
+        raise TrainingError(
+            f"the training set has {found}",
+            where=where,
+            remedy="ingest earlier partitions, or check label.expression and label.known_at of the use case",
+        )
+
+
+def checked_target(rows: pa.Table, problem: str, *, where: str) -> NDArray[np.float32]:
+    """The labels as float32.
+
+    Raises:
+        TrainingError: a label is null, not finite, or (binary) neither 0 nor 1; or all labels are the same.
+    """
+    target = rows.column("label").to_numpy().astype(np.float64)
+    if faulty := int((~np.isfinite(target.astype(np.float32))).sum()):
+        raise TrainingError(
+            f"{faulty} of {len(target)} labels are NaN or infinite",
+            where=where,
+            remedy="let label.expression give null where there is no label; such rows are left out",
+        )
+    if problem == "binary" and (odd := target[(target != 0) & (target != 1)]).size:
+        raise TrainingError(
+            f"a label is {odd[0]:g}, binary labels are 0 and 1",
+            where=where,
+            remedy="correct label.expression, or say `problem: regression`",
+        )
+    if (target == target[0]).all():
+        known = "one class only" if problem == "binary" else "a constant target"
+        raise TrainingError(
+            f"{known}: all {len(target)} labels are {target[0]:g}",
+            where=where,
+            remedy="train on more partitions, or correct label.expression",
+        )
+    return target.astype(np.float32)
+
+
+def check_partitions(partitions: list[str], needed: int, *, holdout: str, where: str) -> None:
+    """Refuse a window with fewer partitions before the holdout than the use case demands.
+
+    Raises:
+        TrainingError: too few.
+    """
+    if len(partitions) < needed:
+        raise TrainingError(
+            f"{len(partitions)} partitions with rows before the holdout {holdout}, needed are {needed}",
+            where=where,
+            remedy="train on a later holdout, or lower min_training_partitions",
+        )

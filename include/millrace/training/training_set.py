@@ -1,0 +1,186 @@
+"""The training set: one Delta table a use case, a partition at a time, built once for each state of its inputs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from millrace.artifact import DatasetRef, digest_of, iso
+from millrace.errors import TrainingError
+from millrace.lake import Table
+from millrace.package import FeatureSpec
+from millrace.partition import Partition
+from millrace.spec import DomainSpec, UseCaseSpec
+
+log = logging.getLogger(__name__)
+INSTANT = pa.timestamp("us", tz="UTC")
+_LAYOUT = 1
+_KEYS = ("key", "event_timestamp", "label", "label_known_at")
+
+
+def assemble_training_set(
+    use_case: UseCaseSpec,
+    domain: DomainSpec,
+    holdout: str,
+    *,
+    lake: str,
+    rows_of: Callable[[str], pa.Table],
+) -> DatasetRef:
+    """Bring the training set up to a holdout; a partition whose inputs did not change is not computed again.
+
+    Args:
+        use_case: whose training set.
+        domain: its domain.
+        holdout: last partition that belongs to it, kept back for evaluation.
+        lake: where tables live.
+        rows_of: partition → its labelled rows with features, as `assemble_partition` wants them.
+
+    Returns:
+        The whole table at the version that holds all these partitions; `known_until` is the end of the holdout.
+
+    Raises:
+        TrainingError: the holdout lies before the first partition, or a partition was never validated.
+    """
+    last = domain.partition(holdout)
+    window = domain.partition(domain.first).until(last)
+    if not window:
+        raise TrainingError(
+            f"holdout {holdout} lies before the domain's first partition {domain.first}",
+            where=f"use_cases/{use_case.name}.yaml",
+            remedy="choose a later holdout",
+        )
+    inputs = _input_digests(use_case, domain, window, lake)
+    table = Table(lake, use_case.table("training_set"))
+    there, written = table.newest(), []
+    for partition in window:
+        digest, known = inputs[partition.key], there.get(partition.key)
+        if known is None or known.digest != digest:
+            rows = assemble_partition(use_case, rows_of(partition.key))
+            known = table.replace(rows, partition=partition.key, digest=digest)
+        written.append(known)
+    return DatasetRef(
+        table=table.name,
+        version=max(ref.version for ref in written),
+        rows=sum(ref.rows for ref in written),
+        digest=digest_of({"partitions": {ref.partition: ref.digest for ref in written}, "known_until": iso(last.end)}),
+        changed=any(ref.changed for ref in written),
+        known_until=iso(last.end),
+    )
+
+
+def assemble_partition(use_case: UseCaseSpec, rows: pa.Table) -> pa.Table:
+    """Labelled rows in the layout and order of the training set; rows without a label are left out.
+
+    Args:
+        use_case: names features and their kinds.
+        rows: `key`, `event_timestamp`, `label`, `label_known_at` and every feature.
+    """
+    categories = set(use_case.features.categories)
+    types = {"key": pa.string(), "event_timestamp": INSTANT, "label": pa.float64(), "label_known_at": INSTANT}
+    types |= {name: pa.string() if name in categories else pa.float64() for name in use_case.features.columns}
+    if absent := [name for name in types if name not in rows.column_names]:
+        raise TrainingError(
+            f"features of the training set are missing: {', '.join(absent)}",
+            where=f"use_cases/{use_case.name}.yaml: features",
+            remedy="build features of the partition again, or correct the feature service",
+        )
+    rows = pa.table({name: pc.cast(rows.column(name), kind) for name, kind in types.items()})
+    rows = rows.filter(pc.is_valid(rows.column("label")))
+    return rows.sort_by([("event_timestamp", "ascending"), ("key", "ascending")])
+
+
+def load_training_set(
+    use_case: UseCaseSpec,
+    ref: DatasetRef,
+    *,
+    lake: str,
+    through: str | None = None,
+    partitions: Sequence[str] | None = None,
+    known_until: str | None = None,
+) -> pa.Table:
+    """Rows of a training set whose label was known in time, in time order, with their `partition`.
+
+    Args:
+        use_case: whose training set.
+        ref: snapshot to read.
+        lake: where tables live.
+        through: last partition to read (by default all up to the reference's holdout).
+        partitions: the partitions to read; `through` is then ignored.
+        known_until: ISO instant that labels must be known by; by default, and at the latest, that of the reference.
+    """
+    table = Table(lake, ref.table)
+    if partitions is None and through is not None:
+        partitions = [key for key in table.partitions(ref.version) if key <= through]
+    limit = min(known_until or ref.known_until, ref.known_until, key=datetime.fromisoformat)
+    names = [*_KEYS, *use_case.features.columns, "partition"]
+    rows = table.read(version=ref.version, partitions=partitions, columns=names)
+    known = pc.less_equal(rows.column("label_known_at"), pa.scalar(datetime.fromisoformat(limit), INSTANT))
+    if not pc.all(known, skip_nulls=False).as_py():
+        rows = rows.filter(known)
+    return _in_time_order(rows)
+
+
+def find_holdout(domain: DomainSpec, ref: DatasetRef) -> Partition:
+    """The partition that a training set was built up to: the one that ends where its labels end."""
+    last = datetime.fromisoformat(ref.known_until) - timedelta(microseconds=1)
+    day = last.astimezone(ZoneInfo(domain.timezone))
+    return domain.partition(day.strftime("%Y-%m" if domain.grain == "month" else "%Y-%m-%d"))
+
+
+def _input_digests(
+    use_case: UseCaseSpec, domain: DomainSpec, window: Sequence[Partition], lake: str
+) -> Mapping[str, str]:
+    """Partition → digest of all that its training rows are made of: clean rows, feature tables, definitions."""
+    source = domain.clean_table(use_case.entity.source)
+    clean = Table(lake, source).newest()
+    tables = {view: Table(lake, domain.feature_table(view)).newest() for view in use_case.features.views}
+    definition = {
+        "layout": _LAYOUT,
+        "features": FeatureSpec.of(use_case, domain).to_dict(),
+        "label": use_case.label.model_dump(),
+        "entity": use_case.entity.model_dump(),
+    }
+    digests = {}
+    for partition in window:
+        if partition.key not in clean:
+            raise TrainingError(
+                f"partition {partition.key} of {source!r} was never validated",
+                where=source,
+                remedy=f"run {domain.name}_data for {partition.key} first",
+            )
+        # A feature as known at t may stand in any earlier partition; static tables have the key "".
+        features = {
+            view: {key: ref.digest for key, ref in writes.items() if key <= partition.key}
+            for view, writes in tables.items()
+        }
+        digests[partition.key] = digest_of(
+            {"clean": clean[partition.key].digest, "features": features, "definition": definition}
+        )
+    return digests
+
+
+def _in_time_order(rows: pa.Table) -> pa.Table:
+    """Partitions were written in order; only their files may come in any."""
+    batches = [batch for batch in rows.to_batches() if batch.num_rows]
+    batches.sort(key=lambda batch: (batch.column("event_timestamp")[0].as_py(), batch.column("key")[0].as_py()))
+    rows = pa.Table.from_batches(batches, rows.schema)
+    if _ordered(rows):
+        return rows
+    return rows.sort_by([("event_timestamp", "ascending"), ("key", "ascending")])
+
+
+def _ordered(rows: pa.Table) -> bool:
+    if rows.num_rows < 2:
+        return True
+    at = rows.column("event_timestamp").to_numpy()
+    if (at[1:] < at[:-1]).any():
+        return False
+    ties = np.flatnonzero(at[1:] == at[:-1])
+    keys = rows.column("key").combine_chunks()
+    return bool(pc.all(pc.less_equal(keys.take(pa.array(ties)), keys.take(pa.array(ties + 1)))).as_py() is not False)

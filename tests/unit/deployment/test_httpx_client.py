@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from millrace.deployment.httpx_client import ServiceClient
+from millrace.errors import DeploymentError
+
+
+@contextmanager
+def service(answers: Callable[[int], tuple[int, bytes]]) -> Iterator[tuple[str, list[dict[str, str]]]]:
+    """A loopback server that answers the n-th request as told."""
+    asked: list[dict[str, str]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers.get("content-length", 0)))
+            asked.append({name.lower(): value for name, value in self.headers.items()})
+            status, body = answers(len(asked))
+            self.send_response(status)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", asked
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def test_a_busy_service_is_asked_again_and_then_believed() -> None:
+    with service(lambda n: (503, b"busy") if n < 3 else (200, b'{"version": "1"}')) as (url, asked):
+        assert ServiceClient(url=url, token="secret", pause_s=0.01).load("m") == {"version": "1"}
+    assert len(asked) == 3
+    assert asked[0]["authorization"] == "Bearer secret"
+
+
+@pytest.mark.parametrize(
+    "body", [json.dumps({"error": "no such thing"}).encode(), b"no such thing", b'["no such thing"]']
+)
+def test_a_refusal_is_told_at_once(body: bytes) -> None:
+    with service(lambda _: (409, body)) as (url, asked):
+        with pytest.raises(DeploymentError, match="no such thing") as caught:
+            ServiceClient(url=url, pause_s=0.01).load("m")
+    assert len(asked) == 1
+    assert caught.value.retryable
+
+
+def test_attempts_are_bounded_and_nobody_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with pytest.raises(DeploymentError, match=r"does not answer \(3 attempts\)") as caught:
+        ServiceClient(url=f"http://127.0.0.1:{port}", attempts=3, pause_s=0.01).load("m")
+    assert "make up" in caught.value.remedy

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.contract.test_trainers import PARTITIONS
+from tests.unit.training.synthetic import QUICK, make_domain, make_use_case, training_rows
+
+from millrace.errors import PackageError
+from millrace.package import Encoder
+from millrace.package.predictor import load_model
+from millrace.training import train_package
+
+_BARE = """
+import sys
+for name in ("pandas", "sklearn", "mlflow", "feast", "torch", "pyarrow", "duckdb", "deltalake", "sqlalchemy"):
+    sys.modules[name] = None
+from millrace.package import Package
+for folder in sys.argv[1:]:
+    package = Package.open(folder)
+    predictor = package.predictor()
+    print(package.manifest.trainer, package.probe(predictor))
+    for i in range(len(package.golden)):
+        found = predictor.predict({name: [value] for name, value in package.golden.row(i).items()})
+        assert abs(found[0] - package.golden.predictions[i]) < 1e-9
+    predictor.explain(package.golden.columns)
+"""
+
+_TRAIN = """
+import sys
+from pathlib import Path
+from tests.contract.test_trainers import train
+from tests.unit.training.synthetic import QUICK, make_use_case
+for problem in ("binary", "regression"):
+    for name in QUICK:
+        print(train(make_use_case(problem), name, Path(sys.argv[1])).package.digest)
+"""
+
+
+def bare(script: str, *arguments: str) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        cwd=Path(__file__).resolve().parents[3],
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split("\n")[:-1]
+
+
+def seal_all(store: Path) -> list[tuple[str, Path]]:
+    found = []
+    for problem in ("binary", "regression"):
+        use_case = make_use_case(problem)
+        known = {
+            "table": use_case.table("training_set"),
+            "holdout": "2020-04",
+            "known_until": "2020-04-01T00:00:00Z",
+        }
+        rows = training_rows(use_case, PARTITIONS)
+        for name in QUICK:
+            trained = train_package(use_case, make_domain(), name, rows, **known, store=store)
+            found.append((name, trained.package.folder))
+    return found
+
+
+def test_packages_predict_in_a_process_without_pandas_sklearn_mlflow_feast_torch_or_arrow(tmp_path: Path) -> None:
+    sealed = seal_all(tmp_path)
+    lines = [line.split() for line in bare(_BARE, *(str(folder) for _, folder in sealed))]
+    assert [name for name, _ in lines] == [name for name, _ in sealed]
+    assert all(float(gap) <= 1e-9 for _, gap in lines)
+
+
+def test_another_process_seals_the_same_bytes(tmp_path: Path) -> None:
+    here = [folder.name for _, folder in seal_all(tmp_path / "here")]
+    assert bare(_TRAIN, str(tmp_path / "there")) == here
+
+
+@pytest.mark.parametrize("model_format", ["xgboost-ubj", "lightgbm-text", "network-safetensors", "constant-json"])
+def test_bytes_that_are_no_model_are_refused(model_format: str) -> None:
+    encoder = Encoder.learn({"a": [1.0]}, {"a": "number"}, scaled=True)
+    with pytest.raises(PackageError, match="does not read"):
+        load_model(model_format, b"not a model", encoder=encoder, problem="binary", threads=1)
+
+
+def test_a_format_without_a_reader_is_refused() -> None:
+    with pytest.raises(PackageError, match="no reader") as raised:
+        load_model("pickle", b"", encoder=Encoder([]), problem="binary", threads=1)
+    assert "xgboost-ubj" in raised.value.remedy
