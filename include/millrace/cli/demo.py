@@ -21,6 +21,8 @@ from millrace.settings import Settings
 from millrace.spec import load_domain, load_use_case
 
 _console = Console()
+if not _console.is_terminal:
+    _console = Console(width=140)  # a log has no edge to wrap at
 
 
 def demo(

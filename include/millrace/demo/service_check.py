@@ -44,7 +44,7 @@ def check_service(use_case: UseCaseSpec, domain: DomainSpec, partition: str, *, 
     keys = list(dict.fromkeys([*use_case.features.row, *join_keys(use_case, domain)]))
     by_key = _columns(entities, keys)
     with httpx.Client(base_url=settings.serving_url, timeout=10, trust_env=False) as client:
-        ask = _Asker(client, use_case, release)
+        ask = _Asker(client, use_case, release, _datatypes(scored) | _datatypes(entities))
         for name in (by_vector, by_key):
             ask.all({key: values[:5] for key, values in name.items()}, 5)  # the first requests pay for imports
         ask.seconds.clear()
@@ -67,7 +67,10 @@ def check_service(use_case: UseCaseSpec, domain: DomainSpec, partition: str, *, 
 class _Asker:
     """Sends rows one at a time and takes the seconds of each."""
 
-    def __init__(self, client: httpx.Client, use_case: UseCaseSpec, release: Release) -> None:
+    def __init__(
+        self, client: httpx.Client, use_case: UseCaseSpec, release: Release, datatypes: dict[str, str]
+    ) -> None:
+        self._datatypes = datatypes
         self.seconds: list[float] = []
         self._client = client
         self._path = f"/v2/models/{use_case.name}/infer"
@@ -82,7 +85,7 @@ class _Asker:
             {
                 "name": name,
                 "shape": [1],
-                "datatype": "BYTES" if isinstance(value, str) else "FP64",
+                "datatype": self._datatypes[name],
                 "data": [value],
             }
             for name, value in row.items()
@@ -105,6 +108,11 @@ def _sample(rows: pa.Table) -> pa.Table:
     ordered = rows.sort_by("key")
     count = min(_REQUESTS, ordered.num_rows)
     return ordered.take(np.linspace(0, ordered.num_rows - 1, count).astype(np.int64))
+
+
+def _datatypes(rows: pa.Table) -> dict[str, str]:
+    """Datatype of the Open Inference Protocol for each column."""
+    return {item.name: "BYTES" if pa.types.is_string(item.type) else "FP64" for item in rows.schema}
 
 
 def _columns(rows: pa.Table, names: list[str]) -> dict[str, list[Any]]:

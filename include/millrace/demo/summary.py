@@ -57,8 +57,10 @@ def write(summary: dict[str, Any], settings: Settings) -> Path:
 def show(summary: dict[str, Any], console: Console) -> None:
     """The tables of the end."""
     months = Table(title=f"{summary['use_case']}: month by month")
-    for column in ("month", "rows", "unlabelled", "live", "first release", "drifted", "decision", "why"):
-        months.add_column(column, justify="left" if column in {"month", "decision", "why"} else "right")
+    for column in ("month", "rows", "unlabelled", "live", "first", "drifted"):
+        months.add_column(column, justify="left" if column == "month" else "right", no_wrap=True)
+    months.add_column("decision", no_wrap=True)
+    months.add_column("why", overflow="fold")
     for month in summary["months"]:
         months.add_row(
             month["partition"],
@@ -71,7 +73,10 @@ def show(summary: dict[str, Any], console: Console) -> None:
             month["reasons"][0] if month["reasons"] else "",
         )
     console.print(months)
-    releases = Table("release", "algorithm", "trained through", "released for", "holdout", "why", title="releases")
+    releases = Table(title="releases")
+    for column in ("release", "algorithm", "trained through", "released for", "holdout"):
+        releases.add_column(column, no_wrap=True)
+    releases.add_column("why", overflow="fold")
     for release in summary["releases"]:
         releases.add_row(
             f"v{release['version']}",
@@ -113,18 +118,21 @@ def _releases(story: Story, settings: Settings) -> list[dict[str, Any]]:
                 "trained_through": release.trained_through,
                 "released_for": holdout.shift(1).key,
                 "auc": _metric(evidence, release.candidate, plan.use_case.evaluation.metric),
-                "reason": (verdict.get("reasons") or [""])[0],
+                "reason": _release_reason(verdict.get("reasons") or []),
             }
         )
     return found
 
 
 def _metric(evidence: dict[str, Any], candidate: str, metric: str) -> float | None:
-    for model in evidence.get("models", []):
-        if model.get("name") == candidate:
-            value: float | None = model["metrics"][metric]["value"]
-            return value
-    return None
+    found = next((item for item in evidence["candidates"] if item["name"] == candidate), None)
+    return None if found is None else found["metrics"][metric]["value"]
+
+
+def _release_reason(reasons: list[str]) -> str:
+    """The gate that speaks of the champion: that is what a release rests on."""
+    about = next((item for item in reasons if item.startswith("better_than_champion: ")), "")
+    return about.removeprefix("better_than_champion: ") or (reasons[0] if reasons else "")
 
 
 def _months(story: Story, settings: Settings) -> dict[str, Any]:
@@ -139,7 +147,7 @@ def _months(story: Story, settings: Settings) -> dict[str, Any]:
         verdict = (story.months.get(partition) or {}).get("verdict")
         gain.add(partition)
         outcome = "keep" if not decision.get("retrain") else _outcome(verdict)
-        reasons = [*decision.get("reasons", []), *((verdict or {}).get("reasons", [])[:1])]
+        reasons = [*decision.get("reasons", []), *(verdict or {}).get("reasons", [])]
         months.append(
             {
                 "partition": partition,

@@ -90,7 +90,8 @@ def _mark(text: str) -> Any:
 
 def _slice_bars(evidence: Evidence) -> list[dict[str, Any]]:
     """Each slice with the place of its bar, its whisker and the champion's mark in percent of one common scale."""
-    marks = [x for item in evidence.slices for x in _marks(item)]
+    judged = [item for item in evidence.slices if item.rows >= SMALL_SLICE] or evidence.slices
+    marks = [mark for item in judged for mark in _marks(item)]
     overall = evidence.challenger_score.metrics[evidence.metric].value
     marks += [overall] if overall is not None else []
     if not marks:
@@ -116,7 +117,5 @@ def _slice_bars(evidence: Evidence) -> list[dict[str, Any]]:
 
 
 def _marks(item: SliceScore) -> list[float]:
-    if item.rows < SMALL_SLICE:
-        return [] if item.score.value is None else [item.score.value]
     found = [item.score.value, item.score.low, item.score.high, item.champion.value if item.champion else None]
     return [value for value in found if value is not None]

@@ -99,13 +99,18 @@ def _apply(
     limit = monitoring.performance_drop
     if live.drop > limit:
         return True, "drop", f"{figures}: worse by {live.drop:.4g}, more than {limit:g}."
-    held = f"{figures}: {'worse' if live.drop > 0 else 'better'} by {abs(live.drop):.4g}, within {limit:g}"
+    held = f"{figures}: {_difference(live.drop, limit)}"
+    old = f"The release is {age} partition{'' if age == 1 else 's'} old"
     if monitoring.max_age_partitions and age >= monitoring.max_age_partitions:
         if since_retrain is not None and since_retrain <= monitoring.cooldown_partitions:
             ago = f"{since_retrain} of {monitoring.cooldown_partitions} partitions of cool-down"
-            return False, "none", f"{held}. The release is {age} partitions old, but {ago} have passed."
-        return True, "age", f"The release is {age} partitions old, {monitoring.max_age_partitions} are allowed. {held}."
-    return False, "none", f"{held}; the release is {age} partitions old."
+            return False, "none", f"{held}. {old}, but only {ago} have passed."
+        return True, "age", f"{old}, {monitoring.max_age_partitions} is the limit. {held}."
+    return False, "none", f"{held}. {old}."
+
+
+def _difference(drop: float, limit: float) -> str:
+    return f"worse by {drop:.4g}, within {limit:g}" if drop > 0 else f"better by {-drop:.4g}"
 
 
 def _beside(monitoring: MonitoringSpec, drift: DriftReport, cause: str) -> list[str]:

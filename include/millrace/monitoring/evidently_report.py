@@ -19,7 +19,14 @@ _MARK = "<!-- millrace inputs {} -->"
 
 
 def write_report(
-    path: Path, reference: pa.Table, current: pa.Table, *, categories: list[str], limit: float, inputs: str
+    path: Path,
+    reference: pa.Table,
+    current: pa.Table,
+    *,
+    categories: list[str],
+    limit: float,
+    share: float,
+    inputs: str,
 ) -> bool:
     """Write Evidently's data drift report as HTML, unless the file already is the report of these inputs.
 
@@ -30,6 +37,7 @@ def write_report(
         categories: columns that are categories.
         limit: PSI over which a column counts as drifted; the same figure that Millrace's own drift uses, on
             Evidently's own bins.
+        share: share of drifted columns over which the report speaks of drift.
         inputs: digest of all that goes in; stands at the end of the file.
 
     Returns:
@@ -47,7 +55,7 @@ def write_report(
         Dataset.from_pandas(table.select(usable).to_pandas(), data_definition=definition)
         for table in (current, reference)
     ]
-    snapshot: Any = Report([DataDriftPreset(method="psi", threshold=limit)]).run(*frames)
+    snapshot: Any = Report([DataDriftPreset(method="psi", threshold=limit, drift_share=share)]).run(*frames)
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     snapshot.save_html(str(draft))

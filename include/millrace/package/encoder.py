@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
@@ -28,7 +29,6 @@ Values: TypeAlias = Sequence[Any] | NDArray[Any] | Any
 _FORMAT = 1
 _LIMIT = 10.0
 _REAL = frozenset({int, float, bool, type(None)})
-_LARGEST = 2**1023
 _NUMERIC_KINDS = "fiub"
 
 
@@ -193,6 +193,9 @@ def _column(columns: Mapping[str, Values], name: str) -> Values:
 def _numbers(name: str, values: Values) -> NDArray[np.float64]:
     """Values as float64, null as NaN; text and times are refused, never parsed."""
     if isinstance(values, list | tuple):
+        if all(value.__class__ in _REAL for value in values):
+            with contextlib.suppress(OverflowError):  # a whole number too large is named below
+                return np.array(values, np.float64)
         array = np.array([None, *values], object)[1:]
     else:
         array = values if isinstance(values, np.ndarray) else _combined(values).to_numpy(zero_copy_only=False)
@@ -200,13 +203,21 @@ def _numbers(name: str, values: Values) -> NDArray[np.float64]:
         return array.astype(np.float64, copy=False)
     for value in array.tolist() if array.dtype.kind == "O" else array[:1]:
         plain = value.item() if isinstance(value, np.generic) and value.dtype.kind in _NUMERIC_KINDS else value
-        if plain.__class__ not in _REAL or (plain.__class__ is int and abs(plain) > _LARGEST):
+        if plain.__class__ not in _REAL or (plain.__class__ is int and not _fits(plain)):
             raise FeatureError(
                 f"column {name!r} is a number, not {_short(value)}",
                 where="features",
                 remedy="send a number a float64 can hold, or null where it is not known",
             )
     return array.astype(np.float64)
+
+
+def _fits(value: int) -> bool:
+    try:
+        float(value)
+    except OverflowError:
+        return False
+    return True
 
 
 def _finite(matrix: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -9,6 +9,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from sqlalchemy import create_engine, make_url
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import NullPool
+
 from millrace.errors import RegistryError, RegistryUnavailableError
 from millrace.governance.state import exclusive
 from millrace.settings import Settings
@@ -122,12 +126,25 @@ def _embedded(settings: Settings) -> Any:
 
     if settings.mlflow_url.startswith("sqlite:///"):
         Path(settings.mlflow_url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    _require_database(settings.mlflow_url)
     client = MlflowClient(tracking_uri=settings.mlflow_url, registry_uri=settings.mlflow_url)
     if settings.mlflow_url not in _started:
         with exclusive(settings, "mlflow.start"), answering("opening the database", settings):
             client.search_experiments(max_results=1)
         _started.add(settings.mlflow_url)
     return client
+
+
+def _require_database(url: str) -> None:
+    """MLflow itself tries for a hundred seconds to open what cannot be opened."""
+    try:
+        create_engine(url, poolclass=NullPool).connect().close()
+    except SQLAlchemyError as error:
+        raise RegistryUnavailableError(
+            f"MLflow's database cannot be opened: {error}".splitlines()[0],
+            where=make_url(url).render_as_string(),
+            remedy="correct MILLRACE_MLFLOW_URL, or start the database",
+        ) from error
 
 
 _started: set[str] = set()

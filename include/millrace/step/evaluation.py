@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import logging
+from datetime import datetime
 from typing import TYPE_CHECKING
 
-from millrace.artifact import DatasetRef, ModelRef, Verdict, iso
+from millrace.artifact import DatasetRef, ModelRef, Verdict
 from millrace.document import store_document
 from millrace.errors import EvaluationError, FeatureError
 from millrace.evaluation.base import Evaluation
 from millrace.evaluation.evidence import Estimate, Explanation, evidence_folder, load_evidence, store_evidence
 from millrace.governance.ledger import Ledger
 from millrace.governance.release import Release, Releases
-from millrace.package import Package, Predictor
+from millrace.package import Package, Predictor, TrainingRecord
 from millrace.settings import Settings
 from millrace.spec import DomainSpec, PolicySpec, UseCaseSpec, load_domain
 
@@ -60,9 +61,11 @@ def evaluate_candidates(
 
     partition = domain.partition(_common_holdout(use_case, policy, candidates))
     opened = [(ref, _open(ref.digest, settings)) for ref in sorted(candidates, key=lambda item: item.candidate)]
-    through = max(ref.trained_through for ref in candidates)
+    records = [_record(ref, package) for ref, package in opened]
+    trained_on = sorted({key for record in records for key in record.partitions})
+    known_until = max((record.known_until for record in records), key=datetime.fromisoformat)
     training = load_training_set(
-        use_case, training_set, settings=settings, through=through, known_until=iso(partition.start)
+        use_case, training_set, settings=settings, partitions=trained_on, known_until=known_until
     )
     rows = load_training_set(use_case, training_set, settings=settings, partitions=[partition.key])
     holdout = make_holdout(use_case, domain, rows, partition.key)
@@ -90,7 +93,7 @@ def evaluate_candidates(
         time=time_order(
             domain,
             partition.key,
-            training_partitions=sorted({key for _, package in opened for key in package.manifest.training.partitions}),
+            training_partitions=trained_on,
             training=training,
             rows=rows,
             known_until=training_set.known_until,
@@ -191,6 +194,19 @@ def _common_holdout(use_case: UseCaseSpec, policy: PolicySpec, candidates: list[
             remedy="train them in one run",
         )
     return holdouts[0]
+
+
+def _record(ref: ModelRef, package: Package) -> TrainingRecord:
+    """What a package says it was trained on, which the reference must not contradict."""
+    record = package.manifest.training
+    if (record.trained_through, record.holdout) != (ref.trained_through, ref.holdout):
+        raise EvaluationError(
+            f"the reference says trained through {ref.trained_through} for holdout {ref.holdout}, "
+            f"the package {record.trained_through} for {record.holdout}",
+            where=f"candidate {ref.candidate}, package {ref.digest[:12]}",
+            remedy="hand on the reference that training gave",
+        )
+    return record
 
 
 def _open(digest: str, settings: Settings) -> Package:

@@ -294,10 +294,11 @@ def _write_report(
     now = rows.select(list(reference.features)).take(pa.array(spread(rows.num_rows, wanted)))
     of_rows = live.column("prediction").take(pa.array(np.resize(spread(live.num_rows, wanted), now.num_rows)))
     now = now.append_column(PREDICTION, of_rows.cast(pa.float64())).combine_chunks()
-    limit = use_case.monitoring.drift_psi
+    limit, share = use_case.monitoring.drift_psi, use_case.monitoring.drift_share
     path = settings.reports / use_case.name / "drift" / f"{partition}.html"
-    inputs = digest_of({"reference": digest, "rows": content_digest(now), "limit": limit})
-    write_report(path, before, now, categories=use_case.features.categories, limit=limit, inputs=inputs)
+    inputs = digest_of({"reference": digest, "rows": content_digest(now), "limit": limit, "share": share})
+    categories = use_case.features.categories
+    write_report(path, before, now, categories=categories, limit=limit, share=share, inputs=inputs)
     return str(path)
 
 

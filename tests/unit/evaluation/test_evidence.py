@@ -40,8 +40,11 @@ class _Balance(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.addresses += [value or "" for name, value in attrs if name in {"src", "href"}]
-        if tag not in {"meta", "br", "line", "polyline", "circle"}:
+        if tag not in {"meta", "br"}:
             self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Closes itself."""
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
@@ -145,7 +148,7 @@ def test_contributions_and_permutation_both_rank_what_matters_first() -> None:
         for _ in range(2)
     ]
     assert again[0] == again[1]
-    assert [item.feature for item in again[0].features][0] == "b"
+    assert again[0].features[0].feature == "b"
     assert again[0].features[-1].value == 0
 
 

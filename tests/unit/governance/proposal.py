@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,3 +101,18 @@ class Case:
         (folder / "manifest.json").write_text('{"library": {"name": "xgboost", "version": "3.2.0"}}')
         (folder / "model.ubj").write_bytes(evaluation.challenger.digest.encode())
         return folder
+
+
+@functools.cache
+def _empty_mlflow() -> bytes:
+    """A database as MLflow makes it on first use, which takes seconds."""
+    from millrace.registry.mlflow_client import connect
+
+    with tempfile.TemporaryDirectory() as folder:
+        connect(Settings.load({"MILLRACE_ROOT": folder, "MILLRACE_VAR": folder}))
+        return (Path(folder) / "mlflow" / "mlflow.db").read_bytes()
+
+
+def lay_mlflow(settings: Settings) -> None:
+    """Give an installation an MLflow database that is ready."""
+    Path(settings.mlflow_url.removeprefix("sqlite:///")).write_bytes(_empty_mlflow())
