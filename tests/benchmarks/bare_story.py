@@ -115,12 +115,13 @@ class BareStory:
                 "auc_live": live["live"]["auc"],
                 "auc_first_release": live.get("shadow", live["live"])["auc"],
                 "drifted_features": sum(psi[name] > limit for name in self.plan.features),
-                "decision": "retrain" if reasons else "keep",
+                "decision": "keep",
                 "reasons": reasons,
             }
         )
         if reasons:
-            self._train(month)
+            passed = self._train(month)
+            self.summary["months"][-1]["decision"] = "retrained, released" if passed else "retrained, refused"
 
     def _reasons(self, month: str, auc: float) -> list[str]:
         rules, current = self.plan.use_case["monitoring"], self.releases[-1]
@@ -133,7 +134,7 @@ class BareStory:
             reasons.append("age")
         return reasons
 
-    def _train(self, holdout: str) -> None:
+    def _train(self, holdout: str) -> bool:
         plan, clock = self.plan, self.clock
         months = [key for key in plan.months if key < holdout]
         with clock.stage("training_set"):
@@ -178,6 +179,7 @@ class BareStory:
             with clock.stage("drift"):
                 reference = Reference(plan, training, best.prediction)
             self._release(Release(int(version), best.model, holdout, best.auc, reference))
+        return passed
 
     def _release(self, release: Release) -> None:
         self.releases.append(release)
@@ -186,7 +188,8 @@ class BareStory:
             {
                 "version": release.version,
                 "algorithm": release.model.candidate,
-                "released_for": release.holdout,
+                "trained_for": release.holdout,
+                "released_for": self.plan.months[release.holdout].next_key,
                 "auc": release.auc,
             }
         )

@@ -9,16 +9,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from millrace.artifact import digest_of
 from millrace.document import load_document, store_document
+from millrace.errors import DocumentError
 from millrace.settings import Settings
 from millrace.spec.use_case import Problem
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    """Bundles outlive the code that wrote them: an unknown field is passed over, a new one needs a default."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class Estimate(_Part):
@@ -122,7 +125,6 @@ class TimeOrder(_Part):
     cut: str
     last_label_known_at: str
     rows_in_both: int
-    trained_on_holdout: list[str]
 
 
 class DataIdentity(_Part):
@@ -199,6 +201,13 @@ def load_evidence(digest: str, settings: Settings) -> Evidence:
     """The bundle of a digest.
 
     Raises:
-        DocumentError: there is none, or its bytes were changed.
+        DocumentError: there is none, its bytes were changed, or this version of Millrace cannot read it.
     """
-    return Evidence.model_validate(load_document(evidence_folder(settings), digest))
+    try:
+        return Evidence.model_validate(load_document(evidence_folder(settings), digest))
+    except ValidationError as error:
+        raise DocumentError(
+            f"not a bundle of a layout this version reads: {error.errors()[0]['loc']}",
+            where=f"{evidence_folder(settings)}/{digest}.json",
+            remedy="evaluate the candidates again",
+        ) from error

@@ -98,7 +98,6 @@ def time_order(
     training: pa.Table,
     rows: pa.Table,
     known_until: str,
-    trained_on_holdout: list[str],
 ) -> TimeOrder:
     """What shows whether training saw its future.
 
@@ -108,7 +107,6 @@ def time_order(
         training: those rows.
         rows: the rows of the holdout.
         known_until: the cut, ISO.
-        trained_on_holdout: candidates whose own record reaches into the holdout.
     """
     known = [pc.max(item.column("label_known_at")).as_py() for item in (training, rows) if item.num_rows]
     return TimeOrder(
@@ -121,7 +119,6 @@ def time_order(
         cut=known_until or iso(domain.partition(holdout).end),
         last_label_known_at=_instant(max((item for item in known if item is not None), default=None)),
         rows_in_both=int(pc.sum(pc.is_in(rows.column("key"), training.column("key").combine_chunks())).as_py() or 0),
-        trained_on_holdout=trained_on_holdout,
     )
 
 

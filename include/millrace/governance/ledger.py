@@ -172,7 +172,8 @@ class Ledger:
         """Entries in order, fields as stored; payload as JSON, of which the hash covers the canonical text."""
         with reading(self.settings) as reader:
             for row in _stream(reader, select(LEDGER).order_by(LEDGER.c.seq)):
-                yield {**row._mapping, "payload": orjson.loads(row.payload)}
+                stored = {str(name): value for name, value in row._mapping.items()}
+                yield {**stored, "payload": orjson.loads(row.payload)}
 
     def head(self) -> str:
         """Hash of the last entry; kept elsewhere, it proves later that nothing was cut off."""

@@ -99,7 +99,7 @@ class Table:
         """Rows of a snapshot, of the named partitions only where given, in the order they were written per file."""
         table = self.open(version)
         wanted = None if partitions is None else [(PARTITION, "in", list(partitions))]
-        return table.to_pyarrow_table(partitions=wanted, columns=None if columns is None else list(columns))
+        return table.to_pyarrow_table(filters=wanted, columns=None if columns is None else list(columns))
 
     def partitions(self, version: int | None = None) -> list[str]:
         """Keys present, sorted."""

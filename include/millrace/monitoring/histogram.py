@@ -24,7 +24,7 @@ class Histogram(BaseModel):
         counts: rows in each bin; for a category the bin of all others; at last the missing.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     kind: Literal["number", "category"]
     edges: list[float] = []

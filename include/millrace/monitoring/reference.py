@@ -29,7 +29,7 @@ PREDICTION = "prediction"
 
 
 class Reference(BaseModel):
-    """What new data is compared with.
+    """What new data is compared with; an unknown field is passed over, a new one needs a default.
 
     Attributes:
         use_case: its use case.
@@ -39,7 +39,7 @@ class Reference(BaseModel):
         sample: content digest of the sampled rows.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     format: Literal[1] = 1
     use_case: str

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
+import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ from millrace.errors import RegistryError, RegistryUnavailableError
 from millrace.governance.state import exclusive
 from millrace.settings import Settings
 
+_FEAST_HEADERS = "feast.infra.data_sources.mlflow.auth"
 _RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 _DEFAULTS: dict[str, str] = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -40,6 +44,7 @@ def connect(settings: Settings) -> Any:
     if is_server(settings.mlflow_url):
         from mlflow import MlflowClient
 
+        _load_headers_without_feast()
         return MlflowClient(tracking_uri=settings.mlflow_url, registry_uri=settings.mlflow_url)
     return _embedded(settings)
 
@@ -133,6 +138,27 @@ def _embedded(settings: Settings) -> Any:
             client.search_experiments(max_results=1)
         _started.add(settings.mlflow_url)
     return client
+
+
+def _load_headers_without_feast() -> None:
+    """Load MLflow's request headers, but not the provider that Feast adds to them by an entry point.
+
+    It would import the whole of Feast with the first request (4 s), and in a pod send the service account's token
+    along, which nobody asked for; MLflow's own MLFLOW_TRACKING_* variables say who we are. `None` in `sys.modules`
+    says to the import system that there is no such module.
+    """
+    if "mlflow.tracking.request_header.registry" in sys.modules:
+        return
+    before = sys.modules.get(_FEAST_HEADERS)
+    sys.modules[_FEAST_HEADERS] = None  # type: ignore[assignment]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            importlib.import_module("mlflow.tracking.request_header.registry")
+    finally:
+        del sys.modules[_FEAST_HEADERS]
+        if before is not None:
+            sys.modules[_FEAST_HEADERS] = before
 
 
 def _require_database(url: str) -> None:

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import logging
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import pyarrow as pa
 
 from millrace.artifact import DatasetRef, ModelRef, Verdict
 from millrace.document import store_document
 from millrace.errors import EvaluationError, FeatureError
 from millrace.evaluation.base import Evaluation
-from millrace.evaluation.evidence import Estimate, Explanation, evidence_folder, load_evidence, store_evidence
+from millrace.evaluation.evidence import (
+    Estimate,
+    Evidence,
+    Explanation,
+    TimeOrder,
+    evidence_folder,
+    load_evidence,
+    store_evidence,
+)
 from millrace.governance.ledger import Ledger
 from millrace.governance.release import Release, Releases
 from millrace.package import Package, Predictor, TrainingRecord
@@ -53,36 +64,34 @@ def evaluate_candidates(
         PackageError: a package is not what its digest says.
     """
     from millrace.evaluation.assessment import gather_evidence, run_field
-    from millrace.evaluation.holdout import make_holdout, time_order
-    from millrace.evaluation.model_card import render_card, store_card
-    from millrace.evaluation.verdict import answer_gates
+    from millrace.evaluation.holdout import make_holdout
     from millrace.monitoring.reference import build_reference
     from millrace.step.training import load_training_set
 
     partition = domain.partition(_common_holdout(use_case, policy, candidates))
     opened = [(ref, _open(ref.digest, settings)) for ref in sorted(candidates, key=lambda item: item.candidate)]
     records = [_record(ref, package) for ref, package in opened]
-    trained_on = sorted({key for record in records for key in record.partitions})
-    known_until = max((record.known_until for record in records), key=datetime.fromisoformat)
     training = load_training_set(
-        use_case, training_set, settings=settings, partitions=trained_on, known_until=known_until
+        use_case,
+        training_set,
+        settings=settings,
+        partitions=sorted({key for record in records for key in record.partitions}),
+        known_until=max((record.known_until for record in records), key=datetime.fromisoformat),
     )
     rows = load_training_set(use_case, training_set, settings=settings, partitions=[partition.key])
     holdout = make_holdout(use_case, domain, rows, partition.key)
     predictors = {ref.candidate: package.predictor() for ref, package in opened}
-    contenders = [_contend(ref.candidate, package, predictors[ref.candidate], holdout) for ref, package in opened]
     release = Releases(settings).champion_for(use_case, partition.end, [ref.digest for ref in candidates])
     champion, reason = _champion(release, holdout, settings)
     field = run_field(
         use_case,
         holdout,
-        contenders,
+        [_contend(ref.candidate, package, predictors[ref.candidate], holdout) for ref, package in opened],
         champion,
         champion_release=release.version if release else 0,
         champion_reason=reason,
     )
     challenger = next(ref for ref in candidates if ref.candidate == field.challenger.name)
-    reference = build_reference(use_case, training, field.challenger.prediction, settings=settings)
     evidence = gather_evidence(
         use_case,
         policy,
@@ -90,41 +99,13 @@ def evaluate_candidates(
         holdout,
         training,
         training_set=training_set,
-        time=time_order(
-            domain,
-            partition.key,
-            training_partitions=trained_on,
-            training=training,
-            rows=rows,
-            known_until=training_set.known_until,
-            trained_on_holdout=[
-                ref.candidate for ref, package in opened if package.manifest.training.trained_through >= partition.key
-            ],
-        ),
+        time=_time_order(domain, partition.key, records, training, rows, known_until=training_set.known_until),
         explanation=_explain(use_case, field.challenger, predictors[challenger.candidate], holdout),
-        reference=reference,
+        reference=build_reference(use_case, training, field.challenger.prediction, settings=settings),
     )
-    digest = store_evidence(evidence, settings)
-    card = render_card(evidence, digest, answer_gates(policy, use_case, evidence))
-    path = store_card(evidence_folder(settings), digest, card)
-    metric = use_case.evaluation.metric
-    models = [*evidence.candidates, *([evidence.champion] if evidence.champion else [])]
+    digest, card = _store(use_case, policy, evidence, settings)
     log.info("evidence %s: challenger %s of %s on %s", digest, challenger.candidate, use_case.name, partition.key)
-    return Evaluation(
-        use_case=use_case.name,
-        challenger=challenger,
-        champion=release.version if release else 0,
-        champion_package=release.package if release else "",
-        holdout=partition.key,
-        rows=holdout.table.num_rows,
-        metric=metric,
-        metrics={item.name: _figures(item.metrics[metric]) for item in models},
-        gain=_figures(evidence.versus_champion.gain),
-        evidence=digest,
-        reference=reference,
-        policy=evidence.policy,
-        card=str(path),
-    )
+    return _summarise(evidence, challenger, release, digest=digest, card=card)
 
 
 def check_gates(
@@ -175,6 +156,59 @@ def check_gates(
     )
     log.info("gates of %s on %s: %s", use_case.name, verdict.subject[:12], verdict.outcome)
     return verdict
+
+
+def _store(use_case: UseCaseSpec, policy: PolicySpec, evidence: Evidence, settings: Settings) -> tuple[str, Path]:
+    """Bundle and card, with what the gates say to it; digest of the one and path of the other."""
+    from millrace.evaluation.model_card import render_card, store_card
+    from millrace.evaluation.verdict import answer_gates
+
+    answers = answer_gates(policy, use_case, evidence)
+    digest = store_evidence(evidence, settings)
+    return digest, store_card(evidence_folder(settings), digest, render_card(evidence, digest, answers))
+
+
+def _summarise(
+    evidence: Evidence, challenger: ModelRef, release: Release | None, *, digest: str, card: Path
+) -> Evaluation:
+    metric = evidence.metric
+    models = [*evidence.candidates, *([evidence.champion] if evidence.champion else [])]
+    return Evaluation(
+        use_case=evidence.use_case,
+        challenger=challenger,
+        champion=release.version if release else 0,
+        champion_package=release.package if release else "",
+        holdout=evidence.time.holdout,
+        rows=evidence.data.holdout_rows,
+        metric=metric,
+        metrics={item.name: _figures(item.metrics[metric]) for item in models},
+        gain=_figures(evidence.versus_champion.gain),
+        evidence=digest,
+        reference=evidence.reference,
+        policy=evidence.policy,
+        card=str(card),
+    )
+
+
+def _time_order(
+    domain: DomainSpec,
+    holdout: str,
+    records: list[TrainingRecord],
+    training: pa.Table,
+    rows: pa.Table,
+    *,
+    known_until: str,
+) -> TimeOrder:
+    from millrace.evaluation.holdout import time_order
+
+    return time_order(
+        domain,
+        holdout,
+        training_partitions=sorted({key for record in records for key in record.partitions}),
+        training=training,
+        rows=rows,
+        known_until=known_until,
+    )
 
 
 def _common_holdout(use_case: UseCaseSpec, policy: PolicySpec, candidates: list[ModelRef]) -> str:

@@ -25,6 +25,12 @@ class Month:
     start: datetime
     end: datetime
 
+    @property
+    def next_key(self) -> str:
+        """Key of the month after it."""
+        year, month = divmod(int(self.key[:4]) * 12 + int(self.key[5:]), 12)
+        return f"{year:04d}-{month + 1:02d}"
+
 
 @dataclass
 class Plan:

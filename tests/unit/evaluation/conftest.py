@@ -85,7 +85,6 @@ def plain(use_case: UseCaseSpec, policy: PolicySpec) -> dict[str, Any]:
             "cut": "2013-04-01T04:00:00Z",
             "last_label_known_at": "2013-04-01T03:59:00.5Z",
             "rows_in_both": 0,
-            "trained_on_holdout": [],
         },
         "candidates": [model("baseline", 0.5), model("xgboost", 0.72)],
         "challenger": "xgboost",

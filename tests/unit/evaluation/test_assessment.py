@@ -106,7 +106,6 @@ def test_the_bundle_is_the_same_for_the_same_data_and_knows_what_it_measured(
             training=training,
             rows=holdout.table,
             known_until=ref.known_until,
-            trained_on_holdout=[],
         )
         return gather_evidence(
             use_case,
@@ -142,7 +141,6 @@ def test_rows_that_are_in_training_too_are_counted(use_case: UseCaseSpec, domain
         training=holdout.table.slice(0, 7),
         rows=holdout.table,
         known_until="",
-        trained_on_holdout=[],
     )
     assert time.rows_in_both == 7
     assert time.cut == "2013-04-01T04:00:00Z"

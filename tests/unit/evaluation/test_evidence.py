@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from millrace.document import store_document
 from millrace.errors import DocumentError
 from millrace.evaluation.evidence import Evidence, evidence_folder, load_evidence, store_evidence
 from millrace.evaluation.explanation import explain_contributions, explain_permutation, sample_rows
@@ -30,6 +31,16 @@ def test_a_bundle_is_found_by_its_digest_and_a_changed_byte_is_noticed(evidence:
         load_evidence(digest, settings)
     with pytest.raises(DocumentError, match="no document"):
         load_evidence("0" * 64, settings)
+
+
+def test_a_bundle_of_an_older_layout_can_be_read_and_one_with_a_hole_is_named(
+    plain: dict[str, Any], settings: Settings
+) -> None:
+    older = store_document(evidence_folder(settings), {**plain, "gone_since": 1})
+    assert load_evidence(older, settings).challenger == "xgboost"
+    hollow = store_document(evidence_folder(settings), {name: plain[name] for name in plain if name != "slices"})
+    with pytest.raises(DocumentError, match="slices"):
+        load_evidence(hollow, settings)
 
 
 class _Balance(HTMLParser):

@@ -84,7 +84,6 @@ def test_a_run_without_a_baseline_has_nothing_to_beat(evidence: Evidence) -> Non
         ({"training_last_event": "2013-03-31T05:00:00Z"}, "random split"),
         ({"rows_in_both": 4}, "4 rows are in training and holdout"),
         ({"last_label_known_at": "2013-04-01T04:00:00.5Z"}, "after the cut"),
-        ({"trained_on_holdout": ["xgboost"]}, "xgboost"),
     ],
 )
 def test_order_in_time_is_broken_by(evidence: Evidence, change: dict[str, Any], says: str) -> None:

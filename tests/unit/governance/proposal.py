@@ -104,7 +104,7 @@ class Case:
 
 
 @functools.cache
-def _empty_mlflow() -> bytes:
+def empty_mlflow() -> bytes:
     """A database as MLflow makes it on first use, which takes seconds."""
     from millrace.registry.mlflow_client import connect
 
@@ -115,4 +115,4 @@ def _empty_mlflow() -> bytes:
 
 def lay_mlflow(settings: Settings) -> None:
     """Give an installation an MLflow database that is ready."""
-    Path(settings.mlflow_url.removeprefix("sqlite:///")).write_bytes(_empty_mlflow())
+    Path(settings.mlflow_url.removeprefix("sqlite:///")).write_bytes(empty_mlflow())

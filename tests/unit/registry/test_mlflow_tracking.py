@@ -3,6 +3,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -133,3 +135,19 @@ def test_requirements_are_pinned_from_the_manifest(tmp_path: Path) -> None:
     assert requirements_of(tmp_path)[1:] == ["torch==2.13.0"]
     (tmp_path / "manifest.json").unlink()
     assert [line.split("==")[0] for line in requirements_of(tmp_path)] == ["numpy"]
+
+
+def test_a_request_to_the_server_does_not_load_feast() -> None:
+    code = (
+        "import sys\nfrom millrace.settings import Settings\n"
+        "from millrace.registry.mlflow_registry import get_aliases\n"
+        "from millrace.errors import RegistryUnavailableError\n"
+        "s = Settings.load({'MILLRACE_VAR': sys.argv[1], 'MILLRACE_MLFLOW_URL': 'http://127.0.0.1:9'})\n"
+        "try: get_aliases('x', settings=s)\n"
+        "except RegistryUnavailableError: print('feast' in sys.modules, 'torch' in sys.modules)"
+    )
+    environment = {**os.environ, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, "/tmp/nowhere"], capture_output=True, text=True, check=False, env=environment
+    )
+    assert done.stdout.split() == ["False", "False"], done.stderr

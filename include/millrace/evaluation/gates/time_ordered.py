@@ -30,8 +30,6 @@ class TimeOrdered(Gate):
             faults.append(f"{time.rows_in_both} rows are in training and holdout")
         if _moment(time.last_label_known_at) > _moment(time.cut):
             faults.append(f"a label became known {time.last_label_known_at}, after the cut {time.cut}")
-        if time.trained_on_holdout:
-            faults.append(f"trained through the holdout or beyond: {', '.join(time.trained_on_holdout)}")
         numbers = {
             "partitions": float(len(time.training_partitions)),
             "rows_in_both": float(time.rows_in_both),

@@ -1,0 +1,100 @@
+"""Logging, registration and aliases against MLflow's real server, as the demo runs it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.unit.governance.proposal import Case, empty_mlflow
+
+from millrace.governance.ledger import Ledger
+from millrace.registry.mlflow_client import connect
+from millrace.registry.mlflow_registry import get_aliases
+from millrace.registry.mlflow_tracking import log_candidate
+from millrace.settings import Settings
+from millrace.step.registry import register_model
+from millrace.step.release import approve_by_policy, release_model
+
+pytestmark = [pytest.mark.integration, pytest.mark.full, pytest.mark.timeout(280)]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("mlflow server")
+    (folder / "mlflow.db").write_bytes(empty_mlflow())
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    argv = [
+        *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
+        *("--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}", "--artifacts-destination", str(folder / "files")),
+    ]
+    silent = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(argv, env={**os.environ, **silent}, stdout=log, stderr=log, start_new_session=True)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        _wait(url, process, folder / "log")
+        yield url
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    end = time.monotonic() + 180
+    while time.monotonic() < end and process.poll() is None:
+        try:
+            urllib.request.urlopen(f"{url}/health", timeout=2).close()
+        except OSError:
+            time.sleep(0.2)
+        else:
+            return
+    raise AssertionError(log.read_text()[-2000:])
+
+
+def test_a_model_goes_through_the_server_and_comes_back_byte_for_byte(
+    server: str, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow.artifacts import download_artifacts
+
+    case = Case.of(dataclasses.replace(settings, mlflow_url=server))
+    evaluation = case.evaluation("a", "2013-03")
+    sealed = case.seal(evaluation)
+    started = time.process_time(), time.monotonic()
+    runs = {
+        log_candidate(case.use_case, evaluation.challenger, {"a": 1}, {"auc": 0.7}, sealed, settings=case.settings)
+        for _ in range(2)
+    }
+    assert len(runs) == 1
+    card = settings.var / "evidence" / f"{evaluation.evidence}.html"
+    card.parent.mkdir(parents=True)
+    card.write_text("<h1>card</h1>")
+    card.with_suffix(".json").write_text("{}")
+    evaluation = dataclasses.replace(evaluation, card=str(card))
+    verdict = case.judge(evaluation)
+    registered = [
+        register_model(case.use_case, case.domain, evaluation, verdict, settings=case.settings) for _ in range(2)
+    ]
+    assert registered[0] == registered[1]
+    approval = approve_by_policy(case.use_case, case.policy, evaluation, verdict, settings=case.settings)
+    release_model(case.use_case, case.policy, evaluation, verdict, registered[0], approval, settings=case.settings)
+    print(f"cpu {time.process_time() - started[0]:.2f} s, wall {time.monotonic() - started[1]:.2f} s")
+    assert get_aliases("flight_delay", settings=case.settings) == {"challenger": 1, "champion": 1}
+    client = connect(case.settings)
+    kept = {Path(item.path).name for item in client.list_artifacts(registered[0].run_id, "evidence")}
+    assert kept == {card.name, card.with_suffix(".json").name}
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
+    loaded = Path(download_artifacts("models:/flight_delay@champion", dst_path=str(tmp_path / "got")))
+    for path in sealed.iterdir():
+        assert (loaded / path.name).read_bytes() == path.read_bytes()
+    assert Ledger(case.settings).verify().verified

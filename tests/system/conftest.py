@@ -1,0 +1,70 @@
+"""One installation, started for real, for all system tests of a session; stopped and removed at its end."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from tests.conftest import ROOT
+
+from millrace.local import stack
+from millrace.local.airflow_client import AirflowClient
+from millrace.local.layout import Layout
+from millrace.local.prepare import Installation, read_password
+from millrace.settings import Settings
+
+_NOT_OURS = ("MILLRACE_", "AIRFLOW", "MLFLOW_TRACKING")
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A started installation.
+
+    Attributes:
+        layout: where it lives.
+        installation: its addresses and users.
+        settings: its settings.
+        environ: environment of commands that speak to it.
+    """
+
+    layout: Layout
+    installation: Installation
+    settings: Settings
+    environ: dict[str, str]
+
+    def client(self, user: str = "admin") -> AirflowClient:
+        """Airflow's REST API as one of the three users."""
+        return AirflowClient(self.installation.addresses["airflow"], user, read_password(self.layout, user))
+
+
+def strict_twin(folder: Path) -> None:
+    """Put a second duration use case under policy `medium` beside the first, to try the human step on."""
+    text = (folder / "use_cases" / "flight_duration.yaml").read_text(encoding="utf-8")
+    text = text.replace("name: flight_duration\n", "name: duration_reviewed\n").replace("tier: low", "tier: medium")
+    text = text.replace("flight_duration_v1", "duration_reviewed_v1")
+    (folder / "use_cases" / "duration_reviewed.yaml").write_text(text, encoding="utf-8")
+    dag = (folder / "flight_duration.py").read_text(encoding="utf-8")
+    (folder / "duration_reviewed.py").write_text(dag.replace("flight_duration", "duration_reviewed"), encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """PostgreSQL, Airflow, MLflow and the online service, on free ports, under a path with a space in it."""
+    base = Path(os.environ.get("MILLRACE_TEST_VAR") or tmp_path_factory.mktemp("system")) / "system test"
+    shutil.rmtree(base / "dags", ignore_errors=True)
+    shutil.copytree(ROOT / "dags", base / "dags", ignore=shutil.ignore_patterns("__pycache__"))
+    strict_twin(base / "dags")
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_OURS)}
+    environ |= {"MILLRACE_ROOT": str(ROOT), "MILLRACE_VAR": str(base / "var"), "MILLRACE_DAGS": str(base / "dags")}
+    layout = Layout(root=ROOT, var=base / "var", dags=base / "dags")
+    stack.clean(layout)
+    try:
+        installation, _ = stack.up(layout, environ, dag_ids=("flights_data", "flight_delay_train"))
+        yield Running(layout, installation, Settings.load(environ), environ)
+    finally:
+        stack.down(layout)
+    stack.clean(layout)

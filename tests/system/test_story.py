@@ -1,0 +1,227 @@
+"""A cut-down story in the real Airflow, with no route out of the machine: four months, two use cases, one person asked."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from tests.system.conftest import Running
+
+from millrace.demo.service_check import check_service
+from millrace.demo.story import Plan, Story
+from millrace.demo.summary import summarize
+from millrace.demo.watch import RunWatcher
+from millrace.errors import ServiceError
+from millrace.governance.ledger import Ledger
+from millrace.governance.release import Releases
+from millrace.governance.waiver import grant_waiver
+from millrace.lake import Table
+from millrace.spec import load_domain, load_policy, load_use_case
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
+SOURCES = {"flights": 336_776}
+
+
+@pytest.fixture(scope="module")
+def plan(running: Running) -> Plan:
+    use_case = load_use_case(running.settings.dags, "flight_delay")
+    domain = load_domain(running.settings.dags, "flights")
+    return Plan(domain=domain, use_case=use_case, first="2013-01", release="2013-03", last="2013-04")
+
+
+@pytest.fixture(scope="module")
+def watcher(running: Running) -> Iterator[RunWatcher]:
+    with running.client() as client:
+        yield RunWatcher(client, str(running.layout.airflow / "logs"))
+
+
+@pytest.fixture(scope="module")
+def summary(running: Running, plan: Plan, watcher: RunWatcher) -> dict[str, Any]:
+    """The story, told once."""
+    return tell(running, plan, watcher)
+
+
+def tell(running: Running, plan: Plan, watcher: RunWatcher) -> dict[str, Any]:
+    story = Story(plan, watcher)
+    story.run()
+    serving = check_service(plan.use_case, plan.domain, plan.last, settings=running.settings)
+    return summarize(story, serving, dict(story.wall_s), total_s=0.0, settings=running.settings)
+
+
+def state_of(running: Running) -> dict[str, Any]:
+    """Versions of every table, releases and head of the ledger: what a second telling must not move."""
+    lake = Path(running.settings.lake)
+    names = sorted(str(path.parent.relative_to(lake)) for path in lake.rglob("_delta_log"))
+    return {
+        "tables": {name: Table(str(lake), name).version() for name in names},
+        "releases": [release.to_dict() for release in Releases(running.settings).list("flight_delay")],
+        "head": Ledger(running.settings).head(),
+    }
+
+
+def test_no_route_leads_out_of_the_machine() -> None:
+    routes = Path("/proc/net/route").read_text(encoding="utf-8").splitlines()[1:]
+    if routes:
+        pytest.skip("no network namespace can be made here, so the story ran with the machine's network")
+    assert routes == []
+
+
+def test_no_row_is_lost_between_source_clean_and_quarantine(summary: dict[str, Any], plan: Plan) -> None:
+    rows = summary["rows"]
+    assert rows["source"] == 27_004 + 24_951 + 28_834 + 28_330
+    assert rows["clean"] + rows["quarantined"] == rows["source"]
+
+
+def test_the_first_release_serves_the_month_after_its_holdout(summary: dict[str, Any]) -> None:
+    first = summary["releases"][0]
+    assert (first["version"], first["trained_through"], first["released_for"]) == (1, "2013-02", "2013-04")
+    assert 0.65 < first["auc"] < 0.85
+
+
+def test_the_month_is_scored_whole_and_what_has_no_label_is_counted(summary: dict[str, Any]) -> None:
+    (month,) = summary["months"]
+    assert month["rows"] == 28_330
+    assert 700 < month["unlabelled"] < 900
+    assert 0.6 < month["auc_live"] == month["auc_first_release"]
+    assert month["reasons"]
+
+
+def test_the_service_answers_as_the_batch_does_by_vector_and_by_key(summary: dict[str, Any]) -> None:
+    serving = summary["serving"]
+    assert serving["requests"] == 1000
+    assert serving["max_abs_diff_vs_batch"] <= 1e-6
+    assert serving["max_abs_diff_by_key"] <= 1e-6
+
+
+def test_every_decision_stands_in_a_whole_ledger(running: Running, summary: dict[str, Any]) -> None:
+    assert summary["ledger"]["verified"]
+    kinds = {entry.kind for entry in Ledger(running.settings).entries("flight_delay")}
+    assert {"policy_fixed", "gates_evaluated", "registered", "approved", "released", "retrain_decided"} <= kinds
+
+
+def test_no_task_failed_and_lineage_names_tables(running: Running, summary: dict[str, Any]) -> None:
+    assert summary["airflow"]["failed"] == 0
+    events = [orjson.loads(line) for line in running.layout.lineage.read_bytes().splitlines()]
+    written = {item["name"] for event in events for item in event.get("outputs", [])}
+    assert {"flights/clean/flights", "flights/features/carrier_delays", "flight_delay/predictions"} <= written
+
+
+def test_pages_are_served_to_who_is_logged_in_and_to_nobody_else(running: Running, summary: dict[str, Any]) -> None:
+    import httpx
+
+    address = running.installation.addresses["airflow"]
+    evidence = Releases(running.settings).list("flight_delay")[0].evidence
+    assert httpx.get(f"{address}/millrace/evidence/{evidence}.html", trust_env=False).status_code == 401
+    with running.client("viewer") as client:
+        client.health()
+        page = client._send("GET", f"/millrace/evidence/{evidence}.html")
+        escape = client._send("GET", "/millrace/reports/..%2f..%2fenv.json", allow=(404,))
+    assert "text/html" in page.headers["content-type"]
+    assert "sandbox" in page.headers["content-security-policy"]
+    assert escape.status_code == 404
+
+
+def test_the_second_use_case_needs_no_python_of_its_own(
+    running: Running, watcher: RunWatcher, summary: dict[str, Any]
+) -> None:
+    watcher.remember("flight_duration_train")
+    run = watcher.trigger("flight_duration_train", "2013-02")
+    release = watcher.result(run, "release_model")
+    assert (release["use_case"], release["version"], release["candidate"]) == ("flight_duration", 1, "lightgbm")
+    assert watcher.result(run, "verify_deployment")["max_abs_diff"] <= 1e-6
+
+
+def test_a_rejection_fails_the_run_and_releases_nothing(running: Running, summary: dict[str, Any]) -> None:
+    with running.client() as admin, running.client("operator") as operator:
+        run = admin.trigger("duration_reviewed_train", partition_key="2013-02")
+        waiting = wait_for_request(admin, run)
+        operator.answer(run["dag_id"], run["dag_run_id"], waiting, ["Reject"], params={"comment": "not in March"})
+        ended = admin.wait_run(run["dag_id"], run["dag_run_id"], patience_s=120)
+    assert ended["state"] == "failed"
+    assert Releases(running.settings).list("duration_reviewed") == []
+
+
+def test_a_person_who_is_neither_owner_nor_requester_can_approve(running: Running, summary: dict[str, Any]) -> None:
+    policy = load_policy(running.settings.dags, "medium")
+    use_case = load_use_case(running.settings.dags, "duration_reviewed")
+    with running.client() as admin, running.client("operator") as operator:
+        run = admin.trigger("duration_reviewed_train", partition_key="2013-02")
+        waiting = wait_for_request(admin, run)
+        package = admin.xcom(run["dag_id"], run["dag_run_id"], "evaluate_candidates")["challenger"]["digest"]
+        grant_waiver(use_case, policy, package, reason="a test runs on any tree", actor="admin", settings=running.settings)
+        operator.answer(run["dag_id"], run["dag_run_id"], waiting, ["Approve"], params={"comment": "read the card"})
+        ended = admin.wait_run(run["dag_id"], run["dag_run_id"], patience_s=180)
+    assert ended["state"] == "success"
+    approved = [entry for entry in Ledger(running.settings).entries("duration_reviewed") if entry.kind == "approved"]
+    assert [entry.actor for entry in approved] == ["operator"]
+    assert len(Releases(running.settings).list("duration_reviewed")) == 1
+
+
+def wait_for_request(client: Any, run: dict[str, Any]) -> str:
+    """Task id of the approval that waits."""
+    import time
+
+    end = time.monotonic() + 180
+    while time.monotonic() < end:
+        found = client.pending_answers(run["dag_id"], run["dag_run_id"])
+        if found:
+            return str(found[0]["task_instance"]["task_id"])
+        state = client.run(run["dag_id"], run["dag_run_id"])["state"]
+        assert state in {"queued", "running"}, state
+        time.sleep(0.3)
+    raise AssertionError("no approval was asked for within three minutes")
+
+
+def test_rollback_by_a_person_puts_the_earlier_release_back_and_proves_it(
+    running: Running, watcher: RunWatcher, plan: Plan, summary: dict[str, Any]
+) -> None:
+    releases = Releases(running.settings)
+    if len(releases.list("flight_delay")) < 2:
+        pytest.skip("the challenger of April was refused, so there is nothing to go back to")
+    before = releases.in_force(plan.use_case)
+    assert before is not None
+    for version, reason in ((1, "trying the way back"), (before.version, "and forward again")):
+        run = watcher.client.trigger("flight_delay_rollback", conf={"version": version, "reason": reason})
+        ended = watcher.client.wait_run("flight_delay_rollback", run["dag_run_id"], patience_s=120)
+        assert ended["state"] == "success"
+        served = watcher.result(ended, "verify_deployment")
+        assert (served["release"], served["max_abs_diff"] <= 1e-6) == (version, True)
+    last = Ledger(running.settings).entries("flight_delay")[-1]
+    assert (last.kind, last.actor) == ("rolled_back", "admin")
+
+
+def test_telling_the_story_again_changes_nothing(
+    running: Running, plan: Plan, watcher: RunWatcher, summary: dict[str, Any]
+) -> None:
+    before = state_of(running)
+    again = tell(running, plan, RunWatcher(watcher.client, watcher.logs))
+    assert state_of(running) == before
+    assert again["rows"] == summary["rows"]
+    assert again["releases"] == summary["releases"]
+    assert again["months"] == summary["months"]
+
+
+def test_a_failing_stage_is_named_with_its_log(running: Running, watcher: RunWatcher) -> None:
+    with pytest.raises(ServiceError) as caught:
+        RunWatcher(watcher.client, watcher.logs).trigger("flights_data", "2014-06")
+    assert "ingest_partition" in str(caught.value)
+    assert "attempt=" in caught.value.where
+
+
+def test_check_and_ledger_commands_answer_for_the_running_installation(running: Running) -> None:
+    for command in (["check", "--json"], ["ledger", "verify", "--json"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "millrace.cli.main", *command],
+            env=running.environ,
+            capture_output=True,
+            text=True,
+            timeout=180,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert orjson.loads(done.stdout.splitlines()[-1])
