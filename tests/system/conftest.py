@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.conftest import ROOT
 
 from millrace.local import stack
 from millrace.local.airflow_client import AirflowClient
 from millrace.local.layout import Layout
 from millrace.local.prepare import Installation, read_password
 from millrace.settings import Settings
+from tests.conftest import ROOT
 
 _NOT_OURS = ("MILLRACE_", "AIRFLOW", "MLFLOW_TRACKING")
 

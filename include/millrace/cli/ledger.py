@@ -35,11 +35,11 @@ def verify(
     if as_json:
         _print_json(report.to_dict())
     elif report.broken is None:
-        _console.print(f"[green]whole[/]: {report.entries} entries, head {report.head}")
+        _console.print(f"[green]whole[/]: {report.entries} entries, head {report.head}", soft_wrap=True)
     else:
         _console.print(f"[bold red]broken[/] at entry {report.broken.seq}:", end=" ")
         _console.print(report.broken.reason, markup=False)
-        _console.print(f"{report.entries} entries; sound up to head {report.head}")
+        _console.print(f"{report.entries} entries; sound up to head {report.head}", soft_wrap=True)
     if not report.verified:
         raise typer.Exit(1)
 
@@ -58,16 +58,18 @@ def show(
     if as_json:
         _print_json([entry.to_dict() for entry in entries])
         return
-    table = Table("#", "effective", "kind", "use case", "subject", "by", "recorded", title=f"{len(entries)} decisions")
+    table = Table(title=f"{len(entries)} decisions")
+    for name in ("#", "effective", "kind", "use case", "subject", "by", "recorded"):
+        table.add_column(name, no_wrap=name in {"#", "effective", "kind"}, overflow="fold")
     for entry in entries:
         table.add_row(
             str(entry.seq),
-            _short(entry.effective_at),
+            entry.effective_at.strftime("%Y-%m-%d"),
             entry.kind,
             entry.use_case,
-            entry.subject[:16],
+            entry.subject[:12],
             entry.actor,
-            _short(entry.recorded_at),
+            entry.recorded_at.strftime("%Y-%m-%d %H:%M"),
         )
     _console.print(table)
 
@@ -92,9 +94,10 @@ def as_of(
         return
     release = found.release
     table = Table("", "", title=f"{use_case} as of {iso(moment)}", show_header=False)
+    table.columns[1].overflow = "fold"
     rows: dict[str, object] = {
         "release": f"{release.version} ({release.candidate}, {release.trainer})",
-        "in force from": release.effective_at,
+        "first in force": release.effective_at,
         "trained through": f"{release.trained_through}, held out {release.holdout}",
         "approved by": ", ".join(found.approvers) or "nobody",
         "evidence": release.evidence,
@@ -131,7 +134,19 @@ def export(
     if as_json:
         _print_json({"entries": count, "head": head, "output": str(output) if output else None})
     elif output:
-        _console.print(f"{count} entries in {output}, head {head}")
+        _console.print(f"{count} entries in {output}, head {head}", soft_wrap=True)
+
+
+@app.command()
+def migrate(as_json: _AsJson = False) -> None:
+    """Bring the state database to the tables of this version; repeating it changes nothing."""
+    from millrace.governance.migration import migrate as bring_up
+
+    revision = bring_up(Settings.load())
+    if as_json:
+        _print_json({"revision": revision})
+    else:
+        _console.print(f"the state database is at revision {revision}")
 
 
 def _instant(text: str) -> datetime:
@@ -140,10 +155,6 @@ def _instant(text: str) -> datetime:
     except ValueError as error:
         raise typer.BadParameter(f"{text!r} is no date or ISO instant, such as 2013-09-15") from error
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-
-
-def _short(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%d %H:%M")
 
 
 def _print_json(document: object) -> None:

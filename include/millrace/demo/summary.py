@@ -11,7 +11,6 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from millrace.demo.live import LiveGain
 from millrace.demo.story import Story
 from millrace.demo.watch import Json, RunWatcher
 from millrace.governance.ledger import Ledger
@@ -136,31 +135,31 @@ def _release_reason(reasons: list[str]) -> str:
 
 
 def _months(story: Story, settings: Settings) -> dict[str, Any]:
+    from millrace.step.monitoring import measure_live_gain
+
     plan, results = story.plan, MonitorResults(settings)
-    name = plan.use_case.name
-    gain = LiveGain(plan.use_case, plan.domain, settings)
+    name, metric = plan.use_case.name, plan.use_case.evaluation.metric
     months = []
     for partition in plan.months:
         labels = results.get(name, partition, "labels") or {}
         drift = results.get(name, partition, "drift") or {}
+        performance = results.get(name, partition, "performance") or {}
         decision = (story.months.get(partition) or {}).get("decision") or {}
         verdict = (story.months.get(partition) or {}).get("verdict")
-        gain.add(partition)
-        outcome = "keep" if not decision.get("retrain") else _outcome(verdict)
-        reasons = [*decision.get("reasons", []), *(verdict or {}).get("reasons", [])]
         months.append(
             {
                 "partition": partition,
                 "rows": labels.get("rows", 0),
                 "unlabelled": labels.get("unlabelled", 0),
-                "auc_live": gain.live.get(partition),
-                "auc_first_release": gain.first.get(partition),
+                f"{metric}_live": (performance.get("live") or {}).get("value"),
+                f"{metric}_first_release": (performance.get("shadow") or {}).get("value"),
                 "drifted_features": len(drift.get("drifted", [])),
-                "decision": outcome,
-                "reasons": reasons,
+                "decision": "keep" if not decision.get("retrain") else _outcome(verdict),
+                "reasons": [*decision.get("reasons", []), *(verdict or {}).get("reasons", [])],
             }
         )
-    return {"months": months, "live_gain": gain.mean()}
+    gain = measure_live_gain(plan.use_case, plan.domain, plan.months, settings=settings)
+    return {"months": months, "live_gain": {metric: gain.gain, "low": gain.low, "high": gain.high}}
 
 
 def _outcome(verdict: Json | None) -> str:

@@ -86,7 +86,9 @@ def _let_readers_read(engine: Engine) -> None:
 
 
 def _other(found: str, engine: Engine) -> SettingsError:
-    remedy = "run `millrace migrate`" if found < HEAD else "install the version of Millrace that wrote it, or a newer"
+    remedy = (
+        "run `millrace ledger migrate`" if found < HEAD else "install the version of Millrace that wrote it, or a newer"
+    )
     return SettingsError(
         f"the state database has revision {found}, this version of Millrace needs {HEAD}",
         where=engine.url.render_as_string(),

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from millrace.cli.ledger import app
 from millrace.governance.ledger import Ledger
+from millrace.governance.migration import HEAD
 from millrace.settings import Settings
 
 T = datetime(2013, 4, 1, 4, tzinfo=UTC)
@@ -86,3 +87,8 @@ def test_export_writes_lines_and_says_the_head(ledger: Ledger, tmp_path: Path) -
     assert said["head"] == lines[-1]["hash"] == ledger.head()
     printed = run("export").splitlines()
     assert [json.loads(line) for line in printed] == lines
+
+
+def test_migrate_says_the_revision_and_can_be_repeated(ledger: Ledger) -> None:
+    assert document("migrate") == document("migrate") == {"revision": HEAD}
+    assert document("verify")["verified"]

@@ -61,7 +61,7 @@ def test_an_empty_database_gets_its_tables_on_first_use(settings: Settings) -> N
     assert Ledger(settings).entries() == []
 
 
-@pytest.mark.parametrize(("revision", "remedy"), [("0000", "millrace migrate"), ("9999", "newer")])
+@pytest.mark.parametrize(("revision", "remedy"), [("0000", "millrace ledger migrate"), ("9999", "newer")])
 def test_a_database_of_another_revision_is_refused_with_the_remedy(
     settings: Settings, revision: str, remedy: str
 ) -> None:
