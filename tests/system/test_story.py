@@ -145,6 +145,8 @@ def test_a_rejection_fails_the_run_and_releases_nothing(running: Running, summar
         ended = admin.wait_run(run["dag_id"], run["dag_run_id"], patience_s=120)
     assert ended["state"] == "failed"
     assert Releases(running.settings).list("duration_reviewed") == []
+    rejected = [entry for entry in Ledger(running.settings).entries("duration_reviewed") if entry.kind == "rejected"]
+    assert [(entry.actor, entry.payload["comment"]) for entry in rejected] == [("operator", "not in March")]
 
 
 def test_a_person_who_is_neither_owner_nor_requester_can_approve(running: Running, summary: dict[str, Any]) -> None:

@@ -97,8 +97,10 @@ class Table:
         columns: Sequence[str] | None = None,
     ) -> pa.Table:
         """Rows of a snapshot, of the named partitions only where given, in the order they were written per file."""
+        import pyarrow.dataset as ds
+
         table = self.open(version)
-        wanted = None if partitions is None else [(PARTITION, "in", list(partitions))]
+        wanted = None if partitions is None else ds.field(PARTITION).isin(pa.array(partitions, pa.string()))
         return table.to_pyarrow_table(filters=wanted, columns=None if columns is None else list(columns))
 
     def partitions(self, version: int | None = None) -> list[str]:

@@ -183,6 +183,7 @@ class UseCaseDags:
                 use_case=self.spec.name,
                 subject=f"Release a new {self.spec.name}? (approval {number} of {self.policy.approvals})",
                 body=text.APPROVAL_BODY,
+                evaluation=evaluation.output,
                 params={"comment": Param("", type="string", title="Comment", description="Goes to the ledger.")},
                 timeout_hours=self.policy.approval_timeout_hours,
                 owner=self.spec.owners[0],

@@ -6,10 +6,13 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, ClassVar
 
+from airflow.providers.standard.exceptions import HITLRejectException, HITLTimeoutError
 from airflow.providers.standard.operators.hitl import ApprovalOperator
-from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from millrace.artifact import Verdict
+from millrace.settings import settings
+from millrace.spec import load_policy, load_use_case
 from millrace_airflow.links import EVIDENCE, ModelCardLink, RegistryLink
 from millrace_airflow.operators.base import UseCaseOperator, acting_user
 from millrace_airflow.retry import RETRIES
@@ -37,9 +40,8 @@ class RegisterModelOperator(UseCaseOperator):
         Raises:
             AirflowSkipException: the verdict is not a pass; the reasons are in its message.
         """
-        from millrace.step.registry import register_model
-
         from millrace.evaluation.base import Evaluation
+        from millrace.step.registry import register_model
 
         verdict = Verdict.from_dict(self.verdict)
         if not verdict.passed:
@@ -55,19 +57,53 @@ class RegisterModelOperator(UseCaseOperator):
 
 
 class RequestApprovalOperator(ApprovalOperator):
-    """Ask a person. The task waits without holding a worker; a rejection fails it visibly.
+    """Ask a person. The task waits without holding a worker; a rejection goes to the ledger and fails it visibly.
 
     Args:
         use_case: name of the use case's spec.
+        evaluation: what `EvaluateCandidatesOperator` returned; what the person judges.
         timeout_hours: how long the request waits; then it fails.
     """
 
-    template_fields: Sequence[str] = ("subject", "body", "use_case")
+    template_fields: Sequence[str] = ("subject", "body", "use_case", "evaluation")
     ui_color: ClassVar[str] = "#fdf3d8"
 
-    def __init__(self, *, use_case: str, timeout_hours: float, **kwargs: Any) -> None:
+    def __init__(self, *, use_case: str, evaluation: Any, timeout_hours: float, **kwargs: Any) -> None:
         super().__init__(fail_on_reject=True, response_timeout=timedelta(hours=timeout_hours), **{**RETRIES, **kwargs})
         self.use_case = use_case
+        self.evaluation = evaluation
+
+    def execute_complete(self, context: Any, event: dict[str, Any]) -> Any:
+        """Hand on who answered and what.
+
+        Raises:
+            AirflowFailException: the person rejected, or nobody answered in time; asking again is a new run's affair.
+        """
+        try:
+            return super().execute_complete(context, event)
+        except HITLRejectException as rejected:
+            who = _who(event)
+            self._record(who, f"{context['dag_run'].dag_id}/{context['dag_run'].run_id}")
+            comment = f": {who['comment']}" if who["comment"] else ""
+            raise AirflowFailException(f"rejected by {who['name']}{comment}; nothing was released") from rejected
+        except HITLTimeoutError as late:
+            raise AirflowFailException("nobody answered in time; trigger the DAG again to ask again") from late
+
+    def _record(self, who: Mapping[str, str], key: str) -> None:
+        from millrace.evaluation.base import Evaluation
+        from millrace.step.release import record_rejection
+
+        here = settings()
+        use_case = load_use_case(here.dags, self.use_case)
+        record_rejection(
+            use_case,
+            load_policy(here.dags, use_case.tier),
+            Evaluation.from_dict(self.evaluation),
+            name=who["name"],
+            comment=who["comment"],
+            settings=here,
+            key=key,
+        )
 
 
 class ApproveReleaseOperator(UseCaseOperator):
@@ -92,9 +128,8 @@ class ApproveReleaseOperator(UseCaseOperator):
 
     def execute(self, context: Any) -> dict[str, Any]:
         """Return the approval."""
-        from millrace.step.release import approve_by_policy, record_approval
-
         from millrace.evaluation.base import Evaluation
+        from millrace.step.release import approve_by_policy, record_approval
 
         use_case, policy = self.use_case_spec(), self.policy_spec()
         evaluation, verdict = Evaluation.from_dict(self.evaluation), Verdict.from_dict(self.verdict)
@@ -127,11 +162,10 @@ class ReleaseModelOperator(UseCaseOperator):
 
     def execute(self, context: Any) -> dict[str, Any]:
         """Return the release."""
+        from millrace.evaluation.base import Evaluation
         from millrace.governance.release import Approval
         from millrace.registry.base import RegisteredModel
         from millrace.step.release import release_model
-
-        from millrace.evaluation.base import Evaluation
 
         release = release_model(
             self.use_case_spec(),
