@@ -28,10 +28,10 @@ demo: install ## the whole story on real flights, in real Airflow
 test: install ## everything that must pass before a commit
 	@$(MAKE) lint
 	@$(PYTEST) -q -m "not full and not system and not browser" -n 2
-	@$(PYTEST) -q -m "system and not full and not browser"
+	@PYTHON=$(PY) scripts/offline.sh $(PYTEST) -q -m "system and not full and not browser"
 
 test-full: install ## what is slow: faults, rebuild, Ray, large oracles, browser
-	@$(PYTEST) -q -m "full or browser" || { status=$$?; [ $$status -eq 5 ] && echo "no test is marked full or browser"; exit $$((status == 5 ? 0 : status)); }
+	@PYTHON=$(PY) scripts/offline.sh $(PYTEST) -q -m "full or browser" || { status=$$?; [ $$status -eq 5 ] && echo "no test is marked full or browser"; exit $$((status == 5 ? 0 : status)); }
 
 lint: install ## ruff, mypy, import-linter
 	@$(PY) -m ruff check .

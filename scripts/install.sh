@@ -5,7 +5,6 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 venv="$PWD/.venv"
 stamp="$venv/.millrace-installed"
-torch_index="${TORCH_INDEX:-https://download.pytorch.org/whl/cpu}"
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PIP_NO_INPUT=1
 
 exec 9<Makefile
@@ -28,11 +27,11 @@ if ! "$venv/bin/python" -c 'import sys, pip; raise SystemExit(sys.version_info[:
     "$python" -m venv "$venv"
 fi
 
-# torch for CPUs is a tenth of the size of PyPI's; its index is asked for torch only, and only if it answers.
-if ! "$venv/bin/python" -c 'import importlib.metadata as m; m.version("torch")' 2>/dev/null \
-    && "$venv/bin/python" -c "import urllib.request as r; r.urlopen('$torch_index/torch/', timeout=5)" 2>/dev/null; then
-    echo "install: torch for CPUs from $torch_index"
-    "$venv/bin/python" -m pip install --quiet --no-deps -c constraints.txt --index-url "$torch_index" torch
+# torch for CPUs is a tenth of the size of the default build. pip finds it where its own configuration names a place
+# (find-links); TORCH_INDEX names an index for torch alone.
+if [ -n "${TORCH_INDEX:-}" ] && ! "$venv/bin/python" -c 'import importlib.metadata as m; m.version("torch")' 2>/dev/null; then
+    echo "install: torch from TORCH_INDEX"
+    "$venv/bin/python" -m pip install --quiet --no-deps -c constraints.txt --index-url "$TORCH_INDEX" torch
 fi
 
 echo "install: pip installs $(grep -c == constraints.txt) locked packages at most (some minutes the first time)"
@@ -42,5 +41,6 @@ if ! "$venv/bin/python" -m pip install --quiet -c constraints.txt -e ".[all,dev]
     echo "  remedy: check the network or pip's configuration, then run it again: what was downloaded is kept" >&2
     exit 1
 fi
+printf '%s' "$((SECONDS - started))" >"$venv/.install_seconds"
 printf '%s' "$wanted" >"$stamp"
 echo "install: done in $((SECONDS - started)) s"

@@ -106,6 +106,12 @@ class StaleEvidenceError(MillraceError):
     """The champion changed after the evidence was made: evaluate again, then release."""
 
 
+class StateUnavailableError(MillraceError):
+    """The state database (ledger, releases) does not answer. A retry helps; what was not committed is not there."""
+
+    retryable = True
+
+
 class LedgerError(MillraceError):
     """The ledger's chain is broken or an entry contradicts one already written. A person has to look."""
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import orjson
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from millrace.errors import MillraceError
@@ -37,7 +38,7 @@ def check(
     else:
         table = Table("what", "name", "finding", title=f"{len(rows)} checks, {len(wrong)} findings")
         for kind, name, fault in rows:
-            table.add_row(kind, name, f"[red]{fault}[/]" if fault else "[green]right[/]")
+            table.add_row(kind, name, f"[red]{escape(fault)}[/]" if fault else "[green]right[/]")
         _console.print(table)
     if wrong:
         raise typer.Exit(1)

@@ -14,11 +14,13 @@ from millrace.cli.stack import layout_of, show_addresses
 from millrace.demo.progress import Progress
 from millrace.demo.story import Plan, Story
 from millrace.demo.watch import RunWatcher
+from millrace.errors import LedgerError
 from millrace.local import stack
 from millrace.local.airflow_client import AirflowClient
+from millrace.local.layout import Layout
 from millrace.local.prepare import read_password
 from millrace.settings import Settings
-from millrace.spec import load_domain, load_use_case
+from millrace.spec import load_domain, load_policy, load_use_case
 
 _console = Console()
 if not _console.is_terminal:
@@ -44,14 +46,21 @@ def demo(
 
 
 def _demo(use_case: str, first: str, release: str, last: str, *, as_json: bool) -> None:
-    from millrace.demo.service_check import check_service
-    from millrace.demo.summary import show, summarize, write
-
     started = time.monotonic()
     settings = Settings.load()
     layout = layout_of(settings)
     spec = load_use_case(settings.dags, use_case)
+    load_policy(settings.dags, spec.tier)
     plan = Plan(domain=load_domain(settings.dags, spec.domain), use_case=spec, first=first, release=release, last=last)
+    layout.create()
+    with stack.only_story(layout):
+        _tell(plan, layout, started, as_json=as_json)
+
+
+def _tell(plan: Plan, layout: Layout, started: float, *, as_json: bool) -> None:
+    from millrace.demo.service_check import check_service
+    from millrace.demo.summary import show, summarize, write
+
     installation, _ = stack.up(layout, os.environ, dag_ids=plan.dag_ids, tell=_console.print)
     settings = Settings.load()
     up_s = time.monotonic() - started
@@ -67,6 +76,12 @@ def _demo(use_case: str, first: str, release: str, last: str, *, as_json: bool) 
     write(summary, settings)
     show(summary, _console)
     show_addresses(layout, installation)
+    if not summary["ledger"]["verified"]:
+        raise LedgerError(
+            "the story is told, but the record of its decisions is broken",
+            where="ledger",
+            remedy="`millrace ledger verify` names the entry; restore the state database from a backup",
+        )
     _console.print("everything stays up until `make down`")
     if as_json:
         print(orjson.dumps(summary).decode())

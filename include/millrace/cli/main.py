@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from typing import NoReturn
 
 import typer
 from rich.console import Console
 
 from millrace.cli import check, demo, ledger, stack
-from millrace.errors import MillraceError
+from millrace.errors import MillraceError, SettingsError
 
 _app = typer.Typer(
     name="millrace",
@@ -27,14 +28,22 @@ _app.add_typer(ledger.app, name="ledger")
 
 
 def app() -> None:
-    """Entry point: a `MillraceError` becomes its message on standard error and exit status 1."""
+    """Entry point: an error of Millrace's, or of the file system, becomes a message and exit status 1."""
     try:
         _app()
     except MillraceError as error:
-        console = Console(stderr=True)
-        console.print(f"[bold red]{type(error).__name__}[/]", end=" ")
-        console.print(str(error), markup=False, highlight=False)
-        sys.exit(1)
+        _fail(error)
+    except OSError as error:
+        place = " ".join(str(name) for name in (error.filename, error.filename2) if name)
+        remedy = "make it readable and writable for this user, free some space, or set MILLRACE_VAR to another folder"
+        _fail(SettingsError(error.strerror or str(error), where=place or "the operating system", remedy=remedy))
+
+
+def _fail(error: MillraceError) -> NoReturn:
+    console = Console(stderr=True, soft_wrap=True)
+    console.print(f"[bold red]{type(error).__name__}[/]", end=" ")
+    console.print(str(error), markup=False, highlight=False)
+    sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from millrace.demo.watch import Json, RunWatcher
@@ -62,6 +63,7 @@ class Story:
         tell: called with (partition, stage, text) as things happen.
         months: month → decision and training outcome, as the DAGs returned them.
         wall_s: seconds by stage.
+        began: when it was begun.
     """
 
     plan: Plan
@@ -69,6 +71,7 @@ class Story:
     tell: Callable[[str, str, str], None] = lambda partition, stage, text: None
     months: dict[str, Json] = field(default_factory=dict)
     wall_s: dict[str, float] = field(default_factory=dict)
+    began: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     def run(self) -> None:
         """Tell it from the first backfill to the last month.
@@ -76,6 +79,7 @@ class Story:
         Raises:
             ServiceError: a run failed; the message names stage, log and remedy.
         """
+        self.watcher.settle(*self.plan.dag_ids, tell=lambda text: self.tell(self.plan.first, "data", text))
         self.watcher.remember(*self.plan.dag_ids)
         with self._clock("backfill"):
             self._backfill()

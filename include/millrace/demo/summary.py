@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from millrace.demo.story import Story
-from millrace.demo.watch import Json, RunWatcher
+from millrace.demo.watch import Json
 from millrace.governance.ledger import Ledger
 from millrace.governance.monitor_result import MonitorResults
 from millrace.governance.release import Releases
@@ -39,7 +39,7 @@ def summarize(
             "install": _install_s(settings),
             "per_stage": {name: round(seconds, 1) for name, seconds in wall_s.items()},
         },
-        "airflow": _airflow(story.watcher),
+        "airflow": _airflow(story),
     }
 
 
@@ -166,12 +166,15 @@ def _outcome(verdict: Json | None) -> str:
     return "retrained, released" if verdict and verdict["outcome"] == "pass" else "retrained, refused"
 
 
-def _airflow(watcher: RunWatcher) -> dict[str, int]:
+def _airflow(story: Story) -> dict[str, int]:
+    """Everything Airflow ran since the story began, also for use cases that the story is not about."""
+    client = story.watcher.client
+    runs = client.runs(after=story.began)
     states: dict[str, int] = defaultdict(int)
-    for run in watcher.ended:
-        for task in watcher.client.tasks(run["dag_id"], run["dag_run_id"]):
+    for run in runs:
+        for task in client.tasks(run["dag_id"], run["dag_run_id"]):
             states[str(task["state"])] += 1
-    return {"dag_runs": len(watcher.ended), "task_instances": sum(states.values()), "failed": states["failed"]}
+    return {"dag_runs": len(runs), "task_instances": sum(states.values()), "failed": states["failed"]}
 
 
 def _install_s(settings: Settings) -> float | None:

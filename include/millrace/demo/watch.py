@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -34,6 +35,27 @@ class RunWatcher:
         """Take the runs there are already as known, so that only new ones are waited for."""
         for dag_id in dag_ids:
             self._seen |= {(dag_id, run["dag_run_id"]) for run in self.client.runs(dag_id)}
+
+    def settle(self, *dag_ids: str, patience_s: float = _PATIENCE_S, tell: Callable[[str], None] = lambda _: None) -> None:
+        """Wait until nothing of these DAGs is under way: what an interruption stopped goes on when Airflow is back.
+
+        Airflow refuses a second backfill of a DAG, and leaves out partitions that are in flight.
+
+        Raises:
+            ServiceError: something is still under way after that time.
+        """
+        end, told = time.monotonic() + patience_s, False
+        while busy := [name for dag_id in dag_ids for name in self._under_way(dag_id)]:
+            if not told:
+                tell(f"waiting for {busy[0]}")
+                told = True
+            if time.monotonic() > end:
+                raise ServiceError(
+                    f"still under way after {patience_s:.0f} s: {', '.join(busy[:5])}",
+                    where="runs of an earlier story",
+                    remedy="unpause the DAG in Airflow, or mark the run as failed there; then run `make demo` again",
+                )
+            time.sleep(4 * _PAUSE_S)
 
     def trigger(self, dag_id: str, partition: str) -> Json:
         """Start a run of a partition and wait for its end."""
@@ -69,6 +91,11 @@ class RunWatcher:
     def result(self, run: Json, task_id: str) -> Any:
         """What a task of a run returned."""
         return self.client.xcom(run["dag_id"], run["dag_run_id"], task_id)
+
+    def _under_way(self, dag_id: str) -> list[str]:
+        runs = self.client.runs(dag_id, states=("queued", "running"))
+        names = [f"{dag_id} {run.get('partition_key') or run['dag_run_id']}" for run in runs]
+        return names + [f"backfill {item['id']} of {dag_id}" for item in self.client.open_backfills(dag_id)]
 
     def _latest(self, dag_id: str) -> list[Json]:
         page = self.client.get(f"/api/v2/dags/{dag_id}/dagRuns", order_by="-id", limit=12)

@@ -31,11 +31,11 @@ from sqlalchemy import (
     event,
     text,
 )
-from sqlalchemy.engine import Connection, Engine, make_url
+from sqlalchemy.engine import Connection, Engine, ExceptionContext, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import NullPool
 
-from millrace.errors import SettingsError
+from millrace.errors import SettingsError, StateUnavailableError
 from millrace.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -176,22 +176,30 @@ def lock_advisory(connection: Connection, name: str) -> None:
 def engine_of(url: str) -> Engine:
     """The engine of a URL, without a look at what the database holds.
 
+    Whoever uses it gets a StateUnavailableError where the database cannot be reached, or goes away.
+
     Raises:
-        SettingsError: not a URL of SQLite (a file) or PostgreSQL.
+        SettingsError: not a URL of SQLite (a file) or PostgreSQL, or the file's folder cannot be made.
     """
     try:
         parsed = make_url(url)
     except ArgumentError as error:
         raise _unusable(url, "is not a database URL") from error
     if parsed.get_backend_name() == "postgresql":
-        return create_engine(
+        engine = create_engine(
             parsed, poolclass=NullPool, isolation_level="READ COMMITTED", connect_args={"connect_timeout": 15}
         )
+        event.listen(engine, "handle_error", _explain_absence)
+        return engine
     if parsed.get_backend_name() != "sqlite" or parsed.database in {None, "", ":memory:"}:
         raise _unusable(parsed.render_as_string(), "is neither PostgreSQL nor a file of SQLite")
-    Path(str(parsed.database)).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        Path(str(parsed.database)).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unusable(parsed.render_as_string(), f"lies where no folder can be made: {error.strerror}") from error
     # isolation_level None: the driver starts no transaction behind our back, so that BEGIN IMMEDIATE is ours to say.
     engine = create_engine(parsed, poolclass=NullPool, connect_args={"isolation_level": None, "timeout": _BUSY_SECONDS})
+    event.listen(engine, "handle_error", _explain_absence)
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
@@ -209,6 +217,18 @@ def _ready(url: str) -> Engine:
     engine = engine_of(url)
     require_tables(engine)
     return engine
+
+
+def _explain_absence(context: ExceptionContext) -> None:
+    """Turn a connection that cannot be made, or that broke, into an error with a remedy."""
+    if context.engine is None or not (context.connection is None or context.is_disconnect):
+        return
+    told = str(context.original_exception).strip().splitlines() or [type(context.original_exception).__name__]
+    context.chained_exception = StateUnavailableError(
+        f"the state database does not answer: {told[0]}",
+        where=context.engine.url.render_as_string(),
+        remedy="`make status` shows whether it runs, `make up` starts it; else correct MILLRACE_STATE_URL",
+    )
 
 
 def _unusable(url: str, why: str) -> SettingsError:

@@ -130,6 +130,11 @@ class AirflowClient:
         }
         return self.post("/api/v2/backfills", body)
 
+    def open_backfills(self, dag_id: str) -> list[Json]:
+        """Backfills of a DAG that have not ended."""
+        found = self.get("/api/v2/backfills", dag_id=dag_id, order_by="-id", limit=20)["backfills"]
+        return [item for item in found if item.get("completed_at") is None]
+
     def runs(
         self,
         dag_id: str = "~",

@@ -113,7 +113,7 @@ def clean(layout: Layout) -> bool:
     if not layout.var.exists():
         return False
     if not (layout.var / MARKER).is_file():
-        if any(layout.var.iterdir()):
+        if not layout.var.is_dir() or any(layout.var.iterdir()):
             raise SettingsError(
                 f"{layout.var} does not carry the marker {MARKER}, so it is not removed",
                 where="MILLRACE_VAR",
@@ -220,6 +220,24 @@ def _refuse_other_ports(installation: Installation, environ: Mapping[str, str]) 
                 where=variable,
                 remedy="`make down` first, then `make up`",
             )
+
+
+@contextmanager
+def only_story(layout: Layout) -> Iterator[None]:
+    """Hold the right to tell the story: two at once would take each other's runs for their own.
+
+    Raises:
+        ServiceError: somebody else tells it.
+    """
+    path = layout.run / "demo.lock"
+    with path.open("w") as lock:
+        if not process.try_lock(lock):
+            raise ServiceError(
+                "another `millrace demo` is at work on this installation",
+                where=str(path),
+                remedy="wait for its end, or set MILLRACE_VAR to have one of your own",
+            )
+        yield
 
 
 @contextmanager

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from millrace.errors import SpecError
 from millrace.partition import Grain, Partition
 from millrace.spec.base import ColumnName, Name, Spec
 
@@ -124,6 +126,14 @@ class FeatureTableSpec(Spec):
     description: str
 
 
+def _known_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError) as error:
+        raise ValueError("no time zone of that name, such as America/New_York") from error
+    return name
+
+
 class DomainSpec(Spec):
     """Data and features that several use cases share.
 
@@ -139,7 +149,7 @@ class DomainSpec(Spec):
     name: Name
     description: str
     owners: Annotated[list[str], Field(min_length=1)]
-    timezone: str = "UTC"
+    timezone: Annotated[str, AfterValidator(_known_zone)] = "UTC"
     grain: Grain = "month"
     first: str
     last: str | None = None
@@ -173,8 +183,12 @@ class DomainSpec(Spec):
 
     @model_validator(mode="after")
     def _bounds(self) -> DomainSpec:
-        first = self.partition(self.first)
-        if self.last is not None and self.partition(self.last).key < first.key:
+        for name, key in (("first", self.first), ("last", self.last)):
+            try:
+                _ = key is None or self.partition(key).start
+            except (SpecError, ValueError) as error:
+                raise ValueError(f"{name}: {error.what if isinstance(error, SpecError) else error}") from error
+        if self.last is not None and self.last < self.first:
             raise ValueError(f"last ({self.last}) lies before first ({self.first})")
         return self
 

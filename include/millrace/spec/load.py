@@ -18,7 +18,20 @@ from millrace.spec.use_case import UseCaseSpec
 
 SpecT = TypeVar("SpecT", bound=Spec)
 Kind = Literal["domains", "use_cases", "policies"]
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_BaseLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Loader(_BaseLoader):  # type: ignore[misc]
+    """YAML in which a key stands once: of two, the first would go unread."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.tag != "tag:yaml.org,2002:merge" and key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} stands twice", key.start_mark)
+            seen.add(str(key.value))
+        found: dict[Any, Any] = super().construct_mapping(node, deep)
+        return found
 
 
 def load_domain(folder: Path, name: str) -> DomainSpec:
@@ -75,7 +88,7 @@ def _load(path: Path, model: type[SpecT]) -> SpecT:
     except UnicodeDecodeError as error:
         raise SpecError("not UTF-8 text", where=str(path), remedy="save the file as UTF-8") from error
     try:
-        values = yaml.load(text, Loader=_LOADER)
+        values = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         raise SpecError(f"not YAML: {error}", where=str(path), remedy="mend the syntax at that line") from error
     if not isinstance(values, Mapping):
@@ -107,6 +120,9 @@ def _explain(where: str, model: type[Spec], error: ValidationError) -> SpecError
         elif fault["type"] == "missing":
             faults.append(f"key {place!r} is missing")
             remedies.append(f"add {place!r}")
+        elif isinstance(fault["input"], Mapping):  # a rule between keys, which the message names
+            faults.append(fault["msg"].removeprefix("Value error, "))
+            remedies.append("correct the keys it names" if not fault["loc"] else f"correct {place!r}")
         else:
             faults.append(f"{place}: {fault['msg'].removeprefix('Value error, ')} (is {_short(fault['input'])})")
             remedies.append(f"correct {place!r}")

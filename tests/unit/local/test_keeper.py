@@ -99,7 +99,7 @@ def test_a_killed_service_is_started_again(tmp_path: Path) -> None:
 
 def test_it_gives_up_on_what_dies_again_and_again_and_names_the_log(tmp_path: Path) -> None:
     run = _Run(tmp_path, "[run('good', SLEEP), run('bad', 'raise SystemExit(\"no database\")', after=('good',))]")
-    out, _ = run.popen.communicate(timeout=40)
+    out, _ = run.popen.communicate(timeout=120)
     assert run.popen.returncode == 1
     assert "bad ended with 1" in out
     assert "no database" in out
