@@ -64,6 +64,12 @@ class LakeConflictError(LakeError):
     retryable = True
 
 
+class LakeUnavailableError(LakeError):
+    """The lake cannot be written to at the moment: no space, no rights, no answer. What was committed stands."""
+
+    retryable = True
+
+
 class ContractError(MillraceError):
     """A blocking expectation failed, so the partition is not published. Mend data or contract, then re-run."""
 

@@ -20,7 +20,7 @@ from millrace.local.prepare import Installation, load_installation, read_passwor
 from millrace.local.record import read_record
 
 ROOT = Path(__file__).resolve().parents[2]
-pytestmark = [pytest.mark.system, pytest.mark.timeout(280)]
+pytestmark = [pytest.mark.system, pytest.mark.full, pytest.mark.timeout(400)]
 _DAG = '''
 """A chain of empty tasks."""
 from airflow.sdk import dag, task

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from millrace.demo.story import Story
 from millrace.demo.watch import Json
+from millrace.document import load_document
 from millrace.governance.ledger import Ledger
 from millrace.governance.monitor_result import MonitorResults
 from millrace.governance.release import Releases
@@ -107,7 +108,7 @@ def _releases(story: Story, settings: Settings) -> list[dict[str, Any]]:
     plan = story.plan
     found = []
     for release in Releases(settings).list(plan.use_case.name):
-        evidence = orjson.loads((settings.var / "evidence" / f"{release.evidence}.json").read_bytes())
+        evidence = load_document(settings.var / "evidence", release.evidence)
         holdout = plan.domain.partition(release.holdout)
         verdict = (story.months.get(release.holdout) or {}).get("verdict") or {}
         found.append(

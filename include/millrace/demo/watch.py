@@ -36,7 +36,9 @@ class RunWatcher:
         for dag_id in dag_ids:
             self._seen |= {(dag_id, run["dag_run_id"]) for run in self.client.runs(dag_id)}
 
-    def settle(self, *dag_ids: str, patience_s: float = _PATIENCE_S, tell: Callable[[str], None] = lambda _: None) -> None:
+    def settle(
+        self, *dag_ids: str, patience_s: float = _PATIENCE_S, tell: Callable[[str], None] = lambda text: None
+    ) -> None:
         """Wait until nothing of these DAGs is under way: what an interruption stopped goes on when Airflow is back.
 
         Airflow refuses a second backfill of a DAG, and leaves out partitions that are in flight.

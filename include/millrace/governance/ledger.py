@@ -296,7 +296,7 @@ def _stream(connection: Connection, query: Select[Any]) -> Iterator[Row[Any]]:
 
 
 def _release_fault(connection: Connection) -> BrokenEntry | None:
-    """The first release whose row is not what its entry says."""
+    """The first release whose row is not what its entry says, else the first that has an entry and no row."""
     query = select(RELEASE, LEDGER.c.payload).outerjoin(LEDGER, LEDGER.c.seq == RELEASE.c.ledger_seq)
     for row in connection.execute(query.order_by(RELEASE.c.ledger_seq)):
         stored = {name: value for name, value in row._mapping.items() if name not in {"payload", "ledger_seq"}}
@@ -304,4 +304,8 @@ def _release_fault(connection: Connection) -> BrokenEntry | None:
         if row.payload is None or orjson.loads(row.payload).get("release") != stored:
             reason = f"release {row.version} of {row.use_case} is not the one that this entry made"
             return BrokenEntry(seq=row.ledger_seq, reason=reason)
+    lost = select(func.min(LEDGER.c.seq)).outerjoin(RELEASE, LEDGER.c.seq == RELEASE.c.ledger_seq)
+    lost = lost.where(LEDGER.c.kind == "released", RELEASE.c.ledger_seq.is_(None))
+    if (seq := connection.execute(lost).scalar()) is not None:
+        return BrokenEntry(seq=seq, reason="the release that this entry made is gone")
     return None

@@ -219,12 +219,12 @@ def _ready(url: str) -> Engine:
     return engine
 
 
-def _explain_absence(context: ExceptionContext) -> None:
-    """Turn a connection that cannot be made, or that broke, into an error with a remedy."""
+def _explain_absence(context: ExceptionContext) -> StateUnavailableError | None:
+    """What is raised instead where a connection cannot be made, or broke."""
     if context.engine is None or not (context.connection is None or context.is_disconnect):
-        return
+        return None
     told = str(context.original_exception).strip().splitlines() or [type(context.original_exception).__name__]
-    context.chained_exception = StateUnavailableError(
+    return StateUnavailableError(
         f"the state database does not answer: {told[0]}",
         where=context.engine.url.render_as_string(),
         remedy="`make status` shows whether it runs, `make up` starts it; else correct MILLRACE_STATE_URL",

@@ -42,11 +42,20 @@ def open_bytes(path: Path) -> Iterator[BinaryIO]:
                     where=str(path),
                     remedy="pack one CSV file into it",
                 )
-            with archive.open(members[0]) as member:
-                yield cast("BinaryIO", member)
+            with _open_member(path, archive, members[0]) as member:
+                yield member
     else:
         with path.open("rb") as stream:
             yield stream
+
+
+def _open_member(path: Path, archive: zipfile.ZipFile, name: str) -> BinaryIO:
+    try:
+        return cast("BinaryIO", archive.open(name))
+    except RuntimeError as error:  # a password is asked for, or Python does not know the compression
+        raise SourceError(
+            f"the archive cannot be opened: {error}", where=str(path), remedy="pack it with deflate and no password"
+        ) from error
 
 
 def read_csv(path: Path, schema: pa.Schema, null_values: Sequence[str]) -> Iterator[pa.RecordBatch]:

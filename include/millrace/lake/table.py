@@ -10,7 +10,8 @@ import dataclasses
 import hashlib
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,13 @@ import numpy as np
 import pyarrow as pa
 
 from millrace.artifact import DatasetRef
-from millrace.errors import LakeConflictError, LakeError
+from millrace.errors import LakeConflictError, LakeError, LakeUnavailableError
 
 log = logging.getLogger(__name__)
 PARTITION = "partition"
 _ATTEMPTS = 8
+_REFUSALS = ("os error", "Generic ")
+"""What deltalake's messages say where the storage under it failed: an errno, or an object store's own error."""
 
 
 def content_digest(table: pa.Table) -> str:
@@ -172,14 +175,15 @@ class Table:
         self._ensure(rows.schema, partitioned=bool(partition))
         for attempt in range(_ATTEMPTS):
             try:
-                write_deltalake(
-                    self.uri,
-                    rows,
-                    mode="overwrite",
-                    partition_by=[PARTITION] if partition else None,
-                    predicate=f"{PARTITION} = '{partition}'" if partition else "true",
-                    commit_properties=properties,
-                )
+                with self._writing():
+                    write_deltalake(
+                        self.uri,
+                        rows,
+                        mode="overwrite",
+                        partition_by=[PARTITION] if partition else None,
+                        predicate=f"{PARTITION} = '{partition}'" if partition else "true",
+                        commit_properties=properties,
+                    )
                 break
             except CommitFailedError:
                 time.sleep(0.05 * 2**attempt)
@@ -229,7 +233,8 @@ class Table:
             if table.transaction_version(marker) is not None:
                 return ref
             try:
-                write_deltalake(table, keyed, mode="append", commit_properties=properties)
+                with self._writing():
+                    write_deltalake(table, keyed, mode="append", commit_properties=properties)
             except CommitFailedError:
                 time.sleep(0.05 * 2**attempt)
             else:
@@ -241,7 +246,7 @@ class Table:
         )
 
     def _ensure(self, schema: pa.Schema, *, partitioned: bool) -> None:
-        """Create the table without rows where there is none.
+        """Create the table without rows where there is none; one with other columns is refused.
 
         Two writers whose overwrite *is* the creation do not conflict for Delta: both add their files, and every row
         stands twice. Against a table that exists an overwrite conflicts as it should, given a predicate that says
@@ -251,14 +256,56 @@ class Table:
         from deltalake.exceptions import DeltaError
 
         if self.exists():
+            self._require_columns(schema)
             return
-        if not str(self.uri).startswith(("s3://", "gs://", "az://")):
-            Path(self.uri).mkdir(parents=True, exist_ok=True)
+        with self._writing():
+            if not str(self.uri).startswith(("s3://", "gs://", "az://")):
+                Path(self.uri).mkdir(parents=True, exist_ok=True)
+            try:
+                DeltaTable.create(self.uri, schema, mode="ignore", partition_by=[PARTITION] if partitioned else None)
+            except DeltaError:
+                if not self.exists():  # another writer created it in between: that is all we want
+                    raise
+
+    def _require_columns(self, schema: pa.Schema) -> None:
+        """Delta would turn 4.5 into 4 for a table of whole numbers, and say nothing."""
+        from deltalake import Schema
+
+        stored = {field.name: field.type for field in self.open().schema().fields}
+        given = {field.name: field.type for field in Schema.from_arrow(schema).fields}
+        faults = [f"{name!r} is new" for name in given if name not in stored]
+        faults += [f"{name!r} is missing" for name in stored if name not in given]
+        faults += [
+            f"{name!r} is {_type(stored[name])} there and {_type(kind)} here"
+            for name, kind in given.items()
+            if name in stored and stored[name] != kind
+        ]
+        if faults:
+            raise LakeError(
+                f"table {self.name!r} has other columns than what is to be written: {', '.join(faults)}",
+                where=self.uri,
+                remedy="take the change of columns back; or remove the table's folder, and run the stage that writes "
+                "it for every partition again",
+            )
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Say in our words that the storage refused; Delta's own errors, such as a lost commit, pass through."""
+        from deltalake.exceptions import CommitFailedError
+
         try:
-            DeltaTable.create(self.uri, schema, mode="ignore", partition_by=[PARTITION] if partitioned else None)
-        except DeltaError:
-            if not self.exists():  # another writer created it in between: that is all we want
+            yield
+        except CommitFailedError:
+            raise
+        except Exception as error:
+            told = str(error)
+            if not (isinstance(error, OSError) or any(sign in told for sign in _REFUSALS)):
                 raise
+            raise LakeUnavailableError(
+                f"table {self.name!r} cannot be written: {told.splitlines()[0]}",
+                where=self.uri,
+                remedy="free space or mend the rights there, then run the task again; nothing was committed",
+            ) from error
 
     def _newest_write(self, partition: str) -> DatasetRef | None:
         for commit in _history(self.open()):
@@ -272,6 +319,10 @@ class Table:
                     changed=False,
                 )
         return None
+
+
+def _type(kind: Any) -> str:
+    return str(getattr(kind, "type", kind))
 
 
 def _history(table: Any) -> Iterable[dict[str, Any]]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -14,11 +15,16 @@ from millrace.errors import ServiceError
 
 Json = dict[str, Any]
 _ENDED = {"success", "failed"}
-_RETRIES = 5
+_OUTAGE_S = 60.0
+_LONGEST_PAUSE_S = 3.0
 
 
 class AirflowError(ServiceError):
     """Airflow refused or failed a request, or a run did not end in time. A retry helps where Airflow was busy."""
+
+
+class _NoTokenError(Exception):
+    """Airflow is not there to give a token."""
 
 
 class AirflowClient:
@@ -29,12 +35,16 @@ class AirflowClient:
         user: name.
         password: of that user.
         timeout_s: of one request.
+        outage_s: how long API server and database may be away (they are started again) before that is an error.
     """
 
-    def __init__(self, url: str, user: str, password: str, *, timeout_s: float = 30.0) -> None:
+    def __init__(
+        self, url: str, user: str, password: str, *, timeout_s: float = 30.0, outage_s: float = _OUTAGE_S
+    ) -> None:
         self._url = url.rstrip("/")
         self._user = user
         self._password = password
+        self._outage_s = outage_s
         self._http = httpx.Client(base_url=self._url, timeout=timeout_s, trust_env=False)
         self._token = ""
 
@@ -97,10 +107,18 @@ class AirflowClient:
         run_id: str | None = None,
         note: str | None = None,
     ) -> Json:
-        """Start a run; returns it (`dag_run_id`, `state`, ...)."""
-        body: Json = {"logical_date": None, "conf": dict(conf or {})}
-        body |= {k: v for k, v in (("partition_key", partition_key), ("dag_run_id", run_id), ("note", note)) if v}
-        return self.post(f"/api/v2/dags/{quote(dag_id)}/dagRuns", body)
+        """Start a run, once, whatever is lost on the way; returns it (`dag_run_id`, `state`, ...)."""
+        name = run_id or f"manual__{datetime.now(UTC).isoformat()}_{secrets.token_hex(4)}"
+        body: Json = {"logical_date": None, "conf": dict(conf or {}), "dag_run_id": name}
+        body |= {k: v for k, v in (("partition_key", partition_key), ("note", note)) if v}
+        # A name of ours that is taken tells that an earlier attempt arrived, though its answer did not.
+        allow = () if run_id else (httpx.codes.CONFLICT,)
+        path = f"/api/v2/dags/{quote(dag_id)}/dagRuns"
+        answer = self._send("POST", path, json=body, allow=allow, repeat=not run_id)
+        if answer.status_code == httpx.codes.CONFLICT:
+            return self.run(dag_id, name)
+        found: Json = answer.json()
+        return found
 
     def backfill(
         self,
@@ -241,30 +259,37 @@ class AirflowClient:
             if not page[key] or len(found) >= page.get("total_entries", 0):
                 return found
 
-    def _send(self, method: str, path: str, *, allow: tuple[int, ...] = (), **options: Any) -> httpx.Response:
-        """One request; a GET is repeated while Airflow is busy, a POST only where it was not delivered."""
-        for attempt in range(_RETRIES):
-            last = attempt == _RETRIES - 1
+    def _send(
+        self, method: str, path: str, *, allow: tuple[int, ...] = (), repeat: bool = False, **options: Any
+    ) -> httpx.Response:
+        """One request; what may be said twice is repeated through an outage, else only where it was not delivered."""
+        end, pause, repeat, renewed = time.monotonic() + self._outage_s, 0.2, repeat or method == "GET", False
+        while True:
+            last = time.monotonic() + pause > end
             try:
                 answer = self._http.request(method, path, headers=self._bearer(), **options)
-            except httpx.ConnectError as error:
+            except (httpx.ConnectError, _NoTokenError) as error:
                 if last:
                     raise self._unreachable(error) from error
             except httpx.HTTPError as error:
-                if last or method != "GET":
+                if last or not repeat:
                     raise self._unreachable(error) from error
             else:
-                if answer.status_code == httpx.codes.UNAUTHORIZED and self._token and not last:
-                    self._token = ""
-                    continue
-                if not (answer.is_server_error and method == "GET" and not last):
+                if answer.status_code == httpx.codes.UNAUTHORIZED and not renewed:
+                    self._token, renewed = "", True
+                elif not (answer.is_server_error and repeat) or last:
                     return self._checked(answer, allow)
-            time.sleep(0.2 * 2**attempt)
-        raise AssertionError("unreachable")
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_S)
 
     def _bearer(self) -> dict[str, str]:
         if not self._token:
-            answer = self._http.post("/auth/token", json={"username": self._user, "password": self._password})
+            try:
+                answer = self._http.post("/auth/token", json={"username": self._user, "password": self._password})
+            except httpx.HTTPError as error:  # the request itself was not sent
+                raise _NoTokenError(str(error)) from error
+            if answer.is_server_error:
+                raise _NoTokenError(f"{answer.status_code} of /auth/token")
             if not answer.is_success:
                 raise AirflowError(
                     f"Airflow gives {self._user!r} no token: {answer.status_code}",

@@ -241,9 +241,10 @@ def _run(argv: list[str], layout: Layout) -> None:
     with layout.log("postgres").open("a", encoding="utf-8") as file:
         file.write(done.stdout)
     if done.returncode:
-        last = done.stdout.strip().splitlines()[-1:] or ["no output"]
+        lines = done.stdout.strip().splitlines() or ["no output"]
+        cause = next((line for line in lines if "FATAL" in line or "error:" in line), lines[-1])
         raise ServiceError(
-            f"initdb failed: {last[0]}", where=str(layout.log("postgres")), remedy="read the log, mend it, `make up`"
+            f"initdb failed: {cause}", where=str(layout.log("postgres")), remedy="read the log, mend it, `make up`"
         )
 
 

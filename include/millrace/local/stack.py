@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import sys
@@ -20,6 +21,10 @@ from millrace.local.record import Record, read_record
 
 _START_S = 240.0
 _STOP_S = 60.0
+_PARSE_S = 45.0
+"""How long a DAG may be unknown to a healthy Airflow: longer than it takes to parse a mended file again."""
+TEST_FOLDER = "test"
+"""Where the tests keep their state below `var/`, also where nothing was ever started."""
 
 
 def is_running(layout: Layout) -> bool:
@@ -113,13 +118,13 @@ def clean(layout: Layout) -> bool:
     if not layout.var.exists():
         return False
     if not (layout.var / MARKER).is_file():
-        if not layout.var.is_dir() or any(layout.var.iterdir()):
+        if strangers := sorted(path.name for path in layout.var.iterdir() if path.name != TEST_FOLDER):
             raise SettingsError(
-                f"{layout.var} does not carry the marker {MARKER}, so it is not removed",
+                f"{layout.var} does not carry the marker {MARKER}, so it is not removed; it holds {strangers[0]!r}",
                 where="MILLRACE_VAR",
                 remedy="look what it is; remove it by hand if it is an installation of Millrace",
             )
-        layout.var.rmdir()
+        shutil.rmtree(layout.var)
         return True
     down(layout)
     socket = socket_folder(layout)
@@ -149,22 +154,22 @@ def wait_healthy(
     Raises:
         ServiceError: it did not happen in time or a service failed; names the service and its log.
     """
-    end, told = time.monotonic() + patience_s, set[str]()
+    end, told, parsed_by = time.monotonic() + patience_s, set[str](), 0.0
     client: AirflowClient | None = None
     try:
         while True:
             record = read_record(layout)
             if record is not None:
                 _raise_fault(record, layout)
-                for name, service in record.services.items():
-                    if service.state in {"running", "done"} and name not in told:
-                        told.add(name)
-                        tell(f"{name} ready" + (f" ({service.ready_after_s:.1f} s)" if service.ready_after_s else ""))
+                _tell_ready(record, told, tell)
                 if record.services and all(s.state in {"running", "done"} for s in record.services.values()):
                     client = client or AirflowClient(installation.addresses["airflow"], "admin", read_password(layout))
                     missing = client.missing(dag_ids)
                     if not missing:
                         return
+                    parsed_by = parsed_by or time.monotonic() + _PARSE_S
+                    if time.monotonic() > parsed_by:
+                        raise_import_error(client, missing)
                     waiting = ", ".join(missing)
                 else:
                     waiting = ", ".join(n for n, s in record.services.items() if s.state not in {"running", "done"})
@@ -182,6 +187,30 @@ def wait_healthy(
     finally:
         if client is not None:
             client.close()
+
+
+def _tell_ready(record: Record, told: set[str], tell: Callable[[str], None]) -> None:
+    for name, service in record.services.items():
+        if service.state in {"running", "done"} and name not in told:
+            told.add(name)
+            tell(f"{name} ready" + (f" ({service.ready_after_s:.1f} s)" if service.ready_after_s else ""))
+
+
+def raise_import_error(client: AirflowClient, missing: list[str]) -> None:
+    """Tell why DAGs are missing, in the words of the file that does not import; nothing where all files do.
+
+    Raises:
+        ServiceError: a file does not import.
+    """
+    found = client.import_errors()
+    if found:
+        trace = str(found[0]["stack_trace"]).strip()
+        starts = [match.start() for match in re.finditer(r"^[\w.]+: ", trace, re.MULTILINE)]
+        raise ServiceError(
+            f"Airflow does not know {', '.join(missing)}: {trace[starts[-1] :] if starts else trace[-500:]}",
+            where=str(found[0]["filename"]) + (f", and {len(found) - 1} more files" if found[1:] else ""),
+            remedy="mend what it names (`make check` finds more), then run it again",
+        )
 
 
 def _raise_fault(record: Record, layout: Layout, *, ended: bool = False) -> None:

@@ -21,7 +21,7 @@ Kind = Literal["domains", "use_cases", "policies"]
 _BaseLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-class _Loader(_BaseLoader):  # type: ignore[misc]
+class _Loader(_BaseLoader):
     """YAML in which a key stands once: of two, the first would go unread."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:

@@ -168,6 +168,19 @@ def test_a_release_changed_behind_the_ledgers_back_is_named(settings: Settings) 
     assert "release 2 of u" in report.broken.reason
 
 
+def test_a_release_removed_behind_the_ledgers_back_is_named(settings: Settings) -> None:
+    add(settings, "u", 1, T)
+    add(settings, "u", 2, T + DAY)
+    connection = sqlite3.connect(settings.state_url.removeprefix("sqlite:///"))
+    connection.execute("DELETE FROM release WHERE version = 2")
+    connection.commit()
+    connection.close()
+    report = Ledger(settings).verify()
+    assert report.broken is not None
+    assert (report.verified, report.broken.seq) == (False, 2)
+    assert "is gone" in report.broken.reason
+
+
 def test_releases_survive_the_way_through_xcom(settings: Settings) -> None:
     release = add(settings, "u", 1, T)
     assert Release.from_dict(release.to_dict()) == release == Releases(settings).get("u", 1)

@@ -114,3 +114,21 @@ def test_an_archive_of_several_files_is_refused(tmp_path: Path) -> None:
         archive.writestr("b.csv", "a,b,t\n")
     with pytest.raises(SourceError, match="holds 2 files where one is expected"):
         read(path)
+
+
+@pytest.mark.parametrize(
+    ("local", "central", "value", "told"),
+    [(6, 8, 1, "encrypted, password required"), (8, 10, 97, "compression method is not supported")],
+)
+def test_an_archive_that_python_cannot_open_is_refused(
+    tmp_path: Path, local: int, central: int, value: int, told: str
+) -> None:
+    path = tmp_path / "a.csv.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.csv", "a,b,t\n" + GOOD)
+    content = bytearray(path.read_bytes())
+    content[local] = value
+    content[content.find(b"PK\x01\x02") + central] = value
+    path.write_bytes(content)
+    with pytest.raises(SourceError, match=told):
+        read(path)

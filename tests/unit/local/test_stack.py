@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import pytest
 
-from millrace.errors import SettingsError
+from millrace.errors import ServiceError, SettingsError
 from millrace.local import stack
+from millrace.local.airflow_client import AirflowClient
 from millrace.local.layout import Layout
 
 
@@ -37,3 +39,43 @@ def test_down_without_anything_says_so(tmp_path: Path) -> None:
     assert not stack.down(layout)
     layout.create()
     assert not stack.down(layout)
+
+
+class _Broken:
+    def __init__(self, *traces: str) -> None:
+        self.traces = traces
+
+    def import_errors(self) -> list[dict[str, str]]:
+        return [{"filename": f"{number}.py", "stack_trace": trace} for number, trace in enumerate(self.traces)]
+
+
+def test_a_dag_file_that_does_not_import_is_told_in_its_own_words() -> None:
+    trace = (
+        'Traceback (most recent call last):\n  File "/x/dags/flights.py", line 5, in <module>\n'
+        "millrace.errors.SpecError: unknown key 'sorces'\n  where: /x/flights.yaml\n  remedy: did you mean 'sources'?\n"
+    )
+    with pytest.raises(ServiceError) as caught:
+        stack.raise_import_error(cast("AirflowClient", _Broken(trace, trace)), ["flights_data"])
+    told = str(caught.value)
+    assert told.startswith("Airflow does not know flights_data: millrace.errors.SpecError: unknown key 'sorces'\n")
+    assert "did you mean 'sources'?" in told
+    assert "0.py, and 1 more files" in caught.value.where
+    assert "Traceback" not in told
+
+
+def test_where_every_file_imports_there_is_nothing_to_tell() -> None:
+    stack.raise_import_error(cast("AirflowClient", _Broken()), ["flights_data"])
+
+
+def test_a_story_is_told_by_one_at_a_time(tmp_path: Path) -> None:
+    layout = _layout(tmp_path)
+    layout.create()
+    with (
+        stack.only_story(layout),
+        pytest.raises(ServiceError, match="another `millrace demo`") as caught,
+        stack.only_story(layout),
+    ):
+        pass
+    assert "MILLRACE_VAR" in caught.value.remedy
+    with stack.only_story(layout):
+        pass

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from millrace.errors import SpecError
+from millrace.spec import load_domain, load_use_case
+
+DOMAIN, USE_CASE = "domains/flights.yaml", "use_cases/flight_delay.yaml"
+
+
+def fault(dags: Path, file: str, before: str, after: str) -> SpecError:
+    """What is said to a spec with one text replaced by another."""
+    path = dags / file
+    text = path.read_text(encoding="utf-8")
+    assert before in text
+    path.write_text(text.replace(before, after, 1), encoding="utf-8")
+    with pytest.raises(SpecError) as caught:
+        load_domain(dags, "flights") if file == DOMAIN else load_use_case(dags, "flight_delay")
+    assert str(path) in caught.value.where
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("file", "before", "after", "what", "remedy"),
+    [
+        (USE_CASE, "drift_psi", "drift_pis", "unknown key 'monitoring.drift_pis'", "did you mean 'drift_psi'?"),
+        (USE_CASE, "threshold: 0.5", "threshold: often", "threshold: .* 'often'", "correct 'threshold'"),
+        (USE_CASE, "threshold: 0.5", "threshold: 0.5\nthreshold: 0.9", "'threshold' stands twice", "at that line"),
+        (USE_CASE, "  metric: auc", "  split: random\n  metric: auc", "'random'", "correct 'evaluation.split'"),
+        (DOMAIN, "America/New_York", "America/New_Yrok", "timezone: no time zone", "correct 'timezone'"),
+        (DOMAIN, "America/New_York", "../etc", "timezone: no time zone", "correct 'timezone'"),
+        (DOMAIN, 'first: "2013-01"', 'first: "2013-13"', "first: '2013-13' is not the key of a month", "correct"),
+        (DOMAIN, 'last: "2013-12"', 'last: "2012-12"', "lies before first", "correct the keys it names"),
+        (DOMAIN, "key: [tailnum]", "key: [tailnr]", "'tailnr' is neither", "correct 'sources.planes'"),
+    ],
+)
+def test_a_fault_names_file_key_and_remedy(
+    dags: Path, file: str, before: str, after: str, what: str, remedy: str
+) -> None:
+    error = fault(dags, file, before, after)
+    assert re.search(what, error.what)
+    assert remedy in error.remedy
+
+
+def test_a_rule_between_keys_is_told_without_the_whole_file(dags: Path) -> None:
+    error = fault(dags, USE_CASE, "    distance: number", "    distance: number\n    dep_delay: number")
+    assert error.what.startswith("features ['dep_delay'] are declared as leaks")
+    assert "(the whole)" not in str(error)
+    assert "{'name'" not in str(error)
+
+
+def test_aliases_and_merged_keys_are_no_doubles(dags: Path) -> None:
+    path = dags / USE_CASE
+    text = path.read_text(encoding="utf-8")
+    text = text.replace("    trainer: baseline", "    &base\n    trainer: baseline\n  other:\n    <<: *base")
+    path.write_text(text, encoding="utf-8")
+    assert load_use_case(dags, "flight_delay").candidates["other"].trainer == "baseline"
