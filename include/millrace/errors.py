@@ -51,7 +51,7 @@ class SourceUnavailableError(SourceError):
 
 
 class EmptyPartitionError(SourceError):
-    """A source has no rows for a partition that its domain says must have some. A retry helps once data lands."""
+    """A source has no rows for a partition that must have some. A retry does not help; clear it when data landed."""
 
 
 class LakeError(MillraceError):

@@ -22,7 +22,7 @@ HEAVY = (
 
 def test_every_dag_file_imports_and_gives_its_dags(dag_bag: Any) -> None:
     assert dag_bag.import_errors == {}
-    assert set(dag_bag.dags) == EXPECTED
+    assert set(dag_bag.dags) >= EXPECTED
 
 
 @pytest.mark.parametrize("dag_id", sorted(EXPECTED))

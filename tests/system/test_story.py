@@ -183,7 +183,7 @@ def wait_for_request(client: Any, run: dict[str, Any]) -> str:
     """Task id of the approval that waits."""
     end = time.monotonic() + 180
     while time.monotonic() < end:
-        # Airflow shows the request before the task is parked, and its executor knows the parked process a moment longer:
+        # Airflow shows the request before the task is parked, and its executor knows the parked process for longer:
         # an answer given in between, faster than any person, is never picked up (Airflow 3.3.2).
         tasks = client.tasks(run["dag_id"], run["dag_run_id"])
         if parked := [task["task_id"] for task in tasks if task["state"] == "awaiting_input"]:

@@ -154,7 +154,7 @@ def _months(story: Story, settings: Settings) -> dict[str, Any]:
                 "unlabelled": labels.get("unlabelled", 0),
                 f"{metric}_live": (performance.get("live") or {}).get("value"),
                 f"{metric}_first_release": (performance.get("shadow") or {}).get("value"),
-                "drifted_features": len(drift.get("drifted", [])),
+                "drifted_features": drift.get("drifted_features", 0),
                 "decision": "keep" if not decision.get("retrain") else _outcome(verdict),
                 "reasons": [*decision.get("reasons", []), *(verdict or {}).get("reasons", [])],
             }

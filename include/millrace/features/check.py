@@ -22,7 +22,7 @@ def find_faults(domain: DomainSpec, use_case: UseCaseSpec | None, folder: Path) 
         use_case: a use case on it; None checks the domain alone.
         folder: folder of the domains' YAML.
     """
-    connection = connect(threads=1)
+    connection = connect(threads=1, external=False)
     try:
         try:
             columns = register_empty(connection, domain)

@@ -59,7 +59,7 @@ def build_table(domain: DomainSpec, name: str, partition: str, *, lake: str, fol
     if (known := target.find(digest, key)) is not None:
         log.info("%s %s: inputs unchanged, nothing computed", target.name, key)
         return known
-    connection = connect()
+    connection = connect(external=False)
     try:
         for source in sources:
             present = [item for item in read[source] if item]
@@ -122,7 +122,7 @@ def entity_kinds(domain: DomainSpec, folder: Path, names: Iterable[str] | None =
     Raises:
         FeatureError: SQL that does not compile or lacks a declared column.
     """
-    connection = connect(threads=1)
+    connection = connect(threads=1, external=False)
     try:
         register_empty(connection, domain)
         return {
@@ -206,7 +206,7 @@ def _sources_in(sql: str, domain: DomainSpec, *, where: str) -> list[str]:
     import duckdb
 
     bound = re.sub(r"\$(start|end)\b", "TIMESTAMP '2000-01-01'", sql)
-    connection = connect(threads=1)
+    connection = connect(threads=1, external=False)
     try:
         named = connection.get_table_names(bound)
     except duckdb.Error as error:

@@ -31,7 +31,7 @@ def entity_table(use_case: UseCaseSpec, domain: DomainSpec, partition: str, *, l
             where=source.uri,
             remedy=f"ingest and validate {entity.source!r} for {partition} first",
         )
-    connection = connect()
+    connection = connect(external=False)
     try:
         connection.register("clean", source.read(partitions=[partition]))
         plain_view(connection, entity.source, "clean")

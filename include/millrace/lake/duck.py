@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 
-def connect(*, threads: int = 2, memory_limit: str = "2GB") -> Any:
+def connect(*, threads: int = 2, memory_limit: str = "2GB", external: bool = True) -> Any:
     """An in-memory `duckdb.DuckDBPyConnection`.
 
     Args:
         threads: cores it may use. Sums that must repeat bit for bit need an explicit order, or one thread.
         memory_limit: over it DuckDB spills to disk.
+        external: whether SQL may read files; False where the SQL comes from a spec.
     """
     import duckdb
 
@@ -24,6 +25,8 @@ def connect(*, threads: int = 2, memory_limit: str = "2GB") -> Any:
         },
     )
     connection.execute("SET TimeZone = 'UTC'")
+    if not external:
+        connection.execute("SET enable_external_access = false")
     return connection
 
 

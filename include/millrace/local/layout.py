@@ -121,14 +121,15 @@ def _is_ours(var: Path) -> bool:
     ours = {
         "lake",
         "packages",
+        "evidence",
+        "references",
         "reports",
         "online",
         "serving",
         "mlflow",
         "demo",
         "test",
-        "state.db",
-        "registry.db",
         "tmp",
     }
-    return {entry.name for entry in var.iterdir()} <= ours
+    databases = ("state.db", "registry.db")  # beside each lie its journal and its locks
+    return all(entry.name in ours or entry.name.startswith(databases) for entry in var.iterdir())

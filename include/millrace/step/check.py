@@ -64,7 +64,20 @@ def check_use_case(name: str, *, settings: Settings) -> list[str]:
             check_params(spec.trainer, spec.params, where=f"{where}: candidates.{candidate}")
         except MillraceError as error:
             faults.append(str(error))
-    return [*faults, *check_policy(load_policy(settings.dags, use_case.tier), use_case)]
+    policy = load_policy(settings.dags, use_case.tier)
+    if len(use_case.candidates) < policy.min_candidates:
+        faults.append(
+            f"{len(use_case.candidates)} candidates, policy {policy.tier!r} asks for {policy.min_candidates}"
+            f"\n  where: {where}: candidates\n  remedy: add candidates"
+        )
+    gates = [*policy.gates_for(use_case.problem), *use_case.gates]
+    trainers = {spec.trainer for spec in use_case.candidates.values()}
+    if "baseline" not in trainers and any(gate.kind == "beats_baseline" for gate in gates):
+        faults.append(
+            f"policy {policy.tier!r} wants the baseline beaten, and no candidate is a baseline"
+            f"\n  where: {where}: candidates\n  remedy: add `baseline: {{trainer: baseline}}`"
+        )
+    return [*faults, *check_policy(policy, use_case)]
 
 
 def check_use_case_features(name: str, *, settings: Settings) -> list[str]:

@@ -154,7 +154,9 @@ def check_gates(
             "numbers": verdict.numbers,
         },
     )
-    log.info("gates of %s on %s: %s", use_case.name, verdict.subject[:12], verdict.outcome)
+    log.info(
+        "gates of %s on %s: %s: %s", use_case.name, verdict.subject[:12], verdict.outcome, "; ".join(verdict.reasons)
+    )
     return verdict
 
 

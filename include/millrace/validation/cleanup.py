@@ -79,9 +79,8 @@ def clean_rows(raw: pa.Table, spec: SourceSpec, *, where: str) -> Cleaned:
 @contextmanager
 def isolated() -> Iterator[Any]:
     """A DuckDB connection whose SQL can read neither files nor network."""
-    connection = duck.connect()
+    connection = duck.connect(external=False)
     try:
-        connection.execute("SET enable_external_access = false")
         yield connection
     finally:
         connection.close()

@@ -83,7 +83,7 @@ class RequestApprovalOperator(ApprovalOperator):
             return super().execute_complete(context, event)
         except HITLRejectException as rejected:
             who = _who(event)
-            self._record(who, f"{context['dag_run'].dag_id}/{context['dag_run'].run_id}")
+            self._record(who, _run_of(context))
             comment = f": {who['comment']}" if who["comment"] else ""
             raise AirflowFailException(f"rejected by {who['name']}{comment}; nothing was released") from rejected
         except HITLTimeoutError as late:
@@ -144,6 +144,7 @@ class ApproveReleaseOperator(UseCaseOperator):
                 approvers=[_who(item) for item in self.responses],
                 requested_by=acting_user(context),
                 settings=self.settings,
+                key=_run_of(context),
             )
         return approval.to_dict()
 
@@ -205,7 +206,7 @@ class RollbackReleaseOperator(UseCaseOperator):
             self.reason,
             acting_user(context),
             settings=self.settings,
-            key=f"{context['dag_run'].dag_id}/{context['dag_run'].run_id}",
+            key=_run_of(context),
         )
         return release.to_dict()
 
@@ -216,3 +217,8 @@ def _who(response: Mapping[str, Any]) -> dict[str, str]:
         "name": str(user.get("name") or user.get("id") or ""),
         "comment": str((response.get("params_input") or {}).get("comment", "")),
     }
+
+
+def _run_of(context: Mapping[str, Any]) -> str:
+    """The DAG run, as the ledger tells one request from the next."""
+    return f"{context['dag_run'].dag_id}/{context['dag_run'].run_id}"
