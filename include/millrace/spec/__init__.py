@@ -1,6 +1,7 @@
 """What a team writes in YAML: domains, use cases and policies. Values only; the graph is Python."""
 
 from millrace.spec.domain import CleanupSpec, DomainSpec, ExpectationSpec, FeatureTableSpec, SourceSpec
+from millrace.spec.leak import find_leaks, refuse_leaks
 from millrace.spec.load import list_specs, load_domain, load_policy, load_use_case
 from millrace.spec.policy import GateSpec, PolicySpec
 from millrace.spec.use_case import CandidateSpec, EvaluationSpec, LabelSpec, MonitoringSpec, UseCaseSpec
@@ -18,8 +19,10 @@ __all__ = [
     "PolicySpec",
     "SourceSpec",
     "UseCaseSpec",
+    "find_leaks",
     "list_specs",
     "load_domain",
     "load_policy",
     "load_use_case",
+    "refuse_leaks",
 ]

@@ -62,6 +62,8 @@ class SourceSpec(Spec):
         partition_columns: column → strftime form of the partition's first day (`year: "%Y"`); empty for a static
             source, which has one partition for ever.
         key: columns that identify a record; duplicates of it are quarantined.
+        known_late: columns, also derived ones, that are not known yet when a record's event begins (what came of it);
+            no use case may take them for features.
         may_be_empty: whether a partition may have no rows.
         contract: expectations on the clean rows.
         cleanup: derived and dropped columns.
@@ -74,6 +76,7 @@ class SourceSpec(Spec):
     null_values: list[str] = ["", "NA"]
     partition_columns: dict[ColumnName, str] = {}
     key: list[ColumnName]
+    known_late: list[ColumnName] = []
     may_be_empty: bool = False
     cleanup: CleanupSpec = CleanupSpec()
     contract: list[ExpectationSpec] = []
@@ -90,7 +93,7 @@ class SourceSpec(Spec):
         for column in [*self.partition_columns]:
             if column not in self.columns:
                 raise ValueError(f"partition_columns names {column!r}, which `columns` does not declare")
-        for column in [*self.key, *self.cleanup.drop]:
+        for column in [*self.key, *self.known_late, *self.cleanup.drop]:
             if column not in known:
                 raise ValueError(f"{column!r} is neither in `columns` nor derived in `cleanup`")
         ids = [item.name for item in self.contract]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from millrace.errors import MillraceError
 from millrace.settings import Settings
-from millrace.spec import DomainSpec, UseCaseSpec, list_specs, load_domain, load_policy, load_use_case
+from millrace.spec import DomainSpec, UseCaseSpec, find_leaks, list_specs, load_domain, load_policy, load_use_case
 
 
 def check_policy_file(tier: str, *, settings: Settings) -> list[str]:
@@ -64,6 +64,7 @@ def check_use_case(name: str, *, settings: Settings) -> list[str]:
             check_params(spec.trainer, spec.params, where=f"{where}: candidates.{candidate}")
         except MillraceError as error:
             faults.append(str(error))
+    faults += [str(fault) for fault in find_leaks(use_case, domain)]
     policy = load_policy(settings.dags, use_case.tier)
     if len(use_case.candidates) < policy.min_candidates:
         faults.append(

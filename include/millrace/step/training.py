@@ -11,7 +11,7 @@ import pyarrow as pa
 from millrace.artifact import DatasetRef, ModelRef, iso
 from millrace.registry.mlflow_tracking import log_candidate
 from millrace.settings import Settings
-from millrace.spec import DomainSpec, UseCaseSpec
+from millrace.spec import DomainSpec, UseCaseSpec, refuse_leaks
 from millrace.step.features import entity_rows, historical_features
 from millrace.training import assemble_training_set, find_holdout, train_package
 from millrace.training import training_set as table
@@ -35,7 +35,9 @@ def build_training_set(use_case: UseCaseSpec, domain: DomainSpec, holdout: str, 
 
     Raises:
         TrainingError: a partition was never validated, or the holdout lies before the first.
+        SpecError: a feature or the label's instant is known too late, by the domain's own word.
     """
+    refuse_leaks(use_case, domain)
 
     def rows_of(partition: str) -> pa.Table:
         rows = entity_rows(use_case, domain, partition, settings=settings)
