@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -17,15 +19,18 @@ def test_a_module_that_fails_is_named_and_the_others_are_imported(capsys: pytest
     assert "preloaded 2 modules" in said
 
 
-def test_threaded_libraries_stay_importable_afterwards() -> None:
+def test_threaded_libraries_stay_importable_afterwards(tmp_path: Path) -> None:
+    (tmp_path / "polars.py").write_text("value = 7\n", encoding="utf-8")  # stands in for one that may be installed
     code = """
 import sys
 from millrace.local.preload import preload
 assert preload(("polars",)) == ["polars"]
 assert "polars" not in sys.modules
 import polars
+assert polars.value == 7
 """
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    environ = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60, env=environ)
 
 
 def test_the_heavy_libraries_are_on_the_list() -> None:
