@@ -8,6 +8,7 @@ from airflow.sdk import BaseOperatorLink
 
 REPORTS = "/millrace/reports"
 EVIDENCE = "/millrace/evidence"
+RUNBOOK = "/millrace/docs/on_call"
 
 
 class _PageLink(BaseOperatorLink):
@@ -51,4 +52,14 @@ class ServiceLink(_PageLink):
     name = "Online service"
 
 
-ALL_LINKS = (DataDocsLink(), ModelCardLink(), DriftReportLink(), RegistryLink(), ServiceLink())
+class RunbookLink(BaseOperatorLink):
+    """What to look at and what to press when a task of this kind fails."""
+
+    name = "Runbook"
+
+    def get_link(self, operator: Any, *, ti_key: Any) -> str:
+        """The same page for every task; its contents name the tasks."""
+        return RUNBOOK
+
+
+ALL_LINKS = (DataDocsLink(), ModelCardLink(), DriftReportLink(), RegistryLink(), ServiceLink(), RunbookLink())

@@ -42,6 +42,12 @@ def test_every_task_retries_by_class_of_error(dag_bag: Any, dag_id: str) -> None
         assert task.retry_policy is not None, task.task_id
 
 
+@pytest.mark.parametrize("dag_id", sorted(EXPECTED))
+def test_every_task_links_to_its_runbook(dag_bag: Any, dag_id: str) -> None:
+    for task in dag_bag.dags[dag_id].tasks:
+        assert "Runbook" in {link.name for link in task.operator_extra_links}, task.task_id
+
+
 def test_an_error_of_the_input_fails_at_once_and_an_absent_service_is_retried() -> None:
     from millrace.errors import ContractError, RegistryUnavailableError
     from millrace_airflow.retry import RETRY_POLICY

@@ -122,9 +122,11 @@ def test_pages_are_served_to_who_is_logged_in_and_to_nobody_else(running: Runnin
     with running.client("viewer") as client:
         client.health()
         page = client._send("GET", f"/millrace/evidence/{evidence}.html")
+        runbook = client._send("GET", "/millrace/docs/on_call")
         escape = client._send("GET", "/millrace/reports/..%2f..%2fenv.json", allow=(404,))
     assert "text/html" in page.headers["content-type"]
     assert "sandbox" in page.headers["content-security-policy"]
+    assert "<h1>" in runbook.text
     assert escape.status_code == 404
 
 

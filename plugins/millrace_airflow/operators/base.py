@@ -13,6 +13,7 @@ from millrace.errors import SpecError
 from millrace.settings import Settings, settings
 from millrace.spec import DomainSpec, PolicySpec, UseCaseSpec, load_domain, load_policy, load_use_case
 from millrace_airflow.lineage import Lineage
+from millrace_airflow.links import RunbookLink
 from millrace_airflow.retry import RETRIES
 
 log = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ class MillraceOperator(BaseOperator):
     """
 
     template_fields: Sequence[str] = ("partition",)
-    operator_extra_links: ClassVar[Sequence[BaseOperatorLink]] = ()
+    operator_extra_links: ClassVar[Sequence[BaseOperatorLink]] = (RunbookLink(),)
     ui_color: ClassVar[str] = "#eaf1f7"
 
     def __init__(self, *, partition: str = PARTITION_KEY, **kwargs: Any) -> None:

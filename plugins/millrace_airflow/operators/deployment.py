@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from millrace_airflow.links import ServiceLink
+from millrace_airflow.links import RunbookLink, ServiceLink
 from millrace_airflow.operators.base import UseCaseOperator
 
 
@@ -17,7 +17,7 @@ class DeployReleaseOperator(UseCaseOperator):
     """
 
     template_fields: Sequence[str] = ("use_case", "partition", "release")
-    operator_extra_links: ClassVar[Sequence[Any]] = (ServiceLink(),)
+    operator_extra_links: ClassVar[Sequence[Any]] = (ServiceLink(), RunbookLink())
 
     def __init__(self, *, release: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -36,7 +36,7 @@ class DeployReleaseOperator(UseCaseOperator):
 class VerifyDeploymentOperator(UseCaseOperator):
     """Send the package's golden rows to the live service and compare with its golden predictions."""
 
-    operator_extra_links: ClassVar[Sequence[Any]] = (ServiceLink(),)
+    operator_extra_links: ClassVar[Sequence[Any]] = (ServiceLink(), RunbookLink())
 
     def execute(self, context: Any) -> dict[str, Any]:
         """Return rows compared and the largest difference."""

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from millrace.artifact import DatasetRef, ModelRef
 from millrace.errors import EvaluationError
-from millrace_airflow.links import EVIDENCE, ModelCardLink
+from millrace_airflow.links import EVIDENCE, ModelCardLink, RunbookLink
 from millrace_airflow.operators.base import UseCaseOperator
 
 
@@ -22,7 +22,7 @@ class EvaluateCandidatesOperator(UseCaseOperator):
     """
 
     template_fields: Sequence[str] = ("use_case", "partition", "training_set", "candidates")
-    operator_extra_links: ClassVar[Sequence[Any]] = (ModelCardLink(),)
+    operator_extra_links: ClassVar[Sequence[Any]] = (ModelCardLink(), RunbookLink())
 
     def __init__(self, *, training_set: Any, candidates: Any, **kwargs: Any) -> None:
         kwargs.setdefault("trigger_rule", "all_done")
@@ -64,7 +64,7 @@ class CheckGatesOperator(UseCaseOperator):
     """
 
     template_fields: Sequence[str] = ("use_case", "partition", "evaluation")
-    operator_extra_links: ClassVar[Sequence[Any]] = (ModelCardLink(),)
+    operator_extra_links: ClassVar[Sequence[Any]] = (ModelCardLink(), RunbookLink())
 
     def __init__(self, *, evaluation: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -13,7 +13,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from millrace.artifact import Verdict
 from millrace.settings import settings
 from millrace.spec import load_policy, load_use_case
-from millrace_airflow.links import EVIDENCE, ModelCardLink, RegistryLink
+from millrace_airflow.links import EVIDENCE, ModelCardLink, RegistryLink, RunbookLink
 from millrace_airflow.operators.base import UseCaseOperator, acting_user
 from millrace_airflow.retry import RETRIES
 
@@ -27,7 +27,7 @@ class RegisterModelOperator(UseCaseOperator):
     """
 
     template_fields: Sequence[str] = ("use_case", "partition", "evaluation", "verdict")
-    operator_extra_links: ClassVar[Sequence[Any]] = (RegistryLink(), ModelCardLink())
+    operator_extra_links: ClassVar[Sequence[Any]] = (RegistryLink(), ModelCardLink(), RunbookLink())
 
     def __init__(self, *, evaluation: Any, verdict: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -66,6 +66,7 @@ class RequestApprovalOperator(ApprovalOperator):
     """
 
     template_fields: Sequence[str] = ("subject", "body", "use_case", "evaluation")
+    operator_extra_links: ClassVar[Sequence[Any]] = (RunbookLink(),)
     ui_color: ClassVar[str] = "#fdf3d8"
 
     def __init__(self, *, use_case: str, evaluation: Any, timeout_hours: float, **kwargs: Any) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from millrace_airflow.assets import on_condition, retrain_request_of
-from millrace_airflow.links import REPORTS, DriftReportLink
+from millrace_airflow.links import REPORTS, DriftReportLink, RunbookLink
 from millrace_airflow.operators.base import UseCaseOperator
 
 
@@ -26,7 +26,7 @@ class JoinLabelsOperator(UseCaseOperator):
 class MeasureDriftOperator(UseCaseOperator):
     """Compare the partition's features and predictions with the reference of the release that scored it."""
 
-    operator_extra_links: ClassVar[Sequence[Any]] = (DriftReportLink(),)
+    operator_extra_links: ClassVar[Sequence[Any]] = (DriftReportLink(), RunbookLink())
 
     def execute(self, context: Any) -> dict[str, Any]:
         """Return drifted features and the largest of them."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from millrace.artifact import DatasetRef
-from millrace_airflow.links import RegistryLink
+from millrace_airflow.links import RegistryLink, RunbookLink
 from millrace_airflow.operators.base import UseCaseOperator
 
 
@@ -34,7 +34,7 @@ class TrainCandidateOperator(UseCaseOperator):
     """
 
     template_fields: Sequence[str] = ("use_case", "partition", "candidate", "training_set")
-    operator_extra_links: ClassVar[Sequence[Any]] = (RegistryLink(),)
+    operator_extra_links: ClassVar[Sequence[Any]] = (RegistryLink(), RunbookLink())
 
     def __init__(self, *, candidate: str, training_set: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)

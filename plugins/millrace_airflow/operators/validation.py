@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from millrace_airflow.links import REPORTS, DataDocsLink
+from millrace_airflow.links import REPORTS, DataDocsLink, RunbookLink
 from millrace_airflow.operators.base import DomainOperator
 
 
@@ -18,7 +18,7 @@ class ValidatePartitionOperator(DomainOperator):
     """
 
     template_fields: Sequence[str] = ("domain", "source", "partition")
-    operator_extra_links: ClassVar[Sequence[Any]] = (DataDocsLink(),)
+    operator_extra_links: ClassVar[Sequence[Any]] = (DataDocsLink(), RunbookLink())
 
     def __init__(self, *, source: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
