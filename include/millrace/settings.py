@@ -33,6 +33,7 @@ class Settings:
         serving_dir: folder the online service reads its releases from.
         lock: the lock file the environment was installed from.
         serving_token: bearer token that the online service asks for before it loads a release ("" where none is asked).
+        privacy_key: key for personal data in hexadecimal ("" where `<var>/privacy.key` holds it).
     """
 
     root: Path
@@ -50,6 +51,7 @@ class Settings:
     serving_dir: Path
     lock: Path
     serving_token: str = field(default="", repr=False)
+    privacy_key: str = field(default="", repr=False)
 
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -82,6 +84,7 @@ class Settings:
             serving_dir=path("SERVING_DIR", var / "serving"),
             lock=root / "constraints.txt",
             serving_token=serving_token(env),
+            privacy_key=env.get("MILLRACE_PRIVACY_KEY", ""),
         )
 
 

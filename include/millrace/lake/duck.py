@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 
-def connect(*, threads: int = 2, memory_limit: str = "2GB", external: bool = True) -> Any:
+def connect(
+    *,
+    threads: int = 2,
+    memory_limit: str = "2GB",
+    external: bool = True,
+    folders: Sequence[Path] = (),
+    spill: Path | None = None,
+) -> Any:
     """An in-memory `duckdb.DuckDBPyConnection`.
 
     Args:
         threads: cores it may use. Sums that must repeat bit for bit need an explicit order, or one thread.
         memory_limit: over it DuckDB spills to disk.
         external: whether SQL may read files; False where the SQL comes from a spec.
+        folders: folders that SQL may read and write where `external` is False.
+        spill: folder for what does not fit into memory; by default one in the working directory.
     """
     import duckdb
 
@@ -25,7 +36,10 @@ def connect(*, threads: int = 2, memory_limit: str = "2GB", external: bool = Tru
         },
     )
     connection.execute("SET TimeZone = 'UTC'")
+    if spill is not None:
+        connection.execute("SET temp_directory = $1", [str(spill)])
     if not external:
+        connection.execute("SET allowed_directories = $1", [[f"{folder.resolve()}/" for folder in folders]])
         connection.execute("SET enable_external_access = false")
     return connection
 
@@ -33,3 +47,13 @@ def connect(*, threads: int = 2, memory_limit: str = "2GB", external: bool = Tru
 def arrow(relation: Any) -> Any:
     """The rows of a DuckDB relation as an Arrow table."""
     return relation.to_arrow_table()
+
+
+def quoted(name: str) -> str:
+    """A name as SQL writes it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def text(value: str) -> str:
+    """A text as SQL writes it."""
+    return "'" + value.replace("'", "''") + "'"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pyarrow as pa
 
-from millrace.spec.domain import ColumnType
+from millrace.spec.base import ColumnType
 
 TIMESTAMP = pa.timestamp("us", "UTC")
 _TYPES: dict[ColumnType, pa.DataType] = {

@@ -7,44 +7,31 @@ given back for it. The Delta runtime must not be *used* in a process that forks 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import logging
+import random
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from millrace.artifact import DatasetRef
 from millrace.errors import LakeConflictError, LakeError, LakeUnavailableError
+from millrace.lake import column, file
+from millrace.lake.digest import content_digest
+from millrace.lake.staging import StagedFile
 
 log = logging.getLogger(__name__)
 PARTITION = "partition"
-_ATTEMPTS = 8
+_ATTEMPTS = 12
+_NOTE = "millrace.note."
+_KEEP_HISTORY = {"delta.logRetentionDuration": "interval 36500 days", "delta.enableExpiredLogCleanup": "false"}
+"""Digests, notes and snapshots are read from the log for ever; Delta would drop what is a month old."""
 _REFUSALS = ("os error", "Generic ")
 """What deltalake's messages say where the storage under it failed: an errno, or an object store's own error."""
-
-
-def content_digest(table: pa.Table) -> str:
-    """sha256 over schema and rows in their order; independent of how the rows are chunked.
-
-    Note: compute on rows in a fixed order; the digest is one of content *and* order.
-    """
-    sha = hashlib.sha256(str(table.schema.remove_metadata()).encode())
-    for column in table.columns:
-        values = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
-        sha.update(np.packbits(values.is_valid().to_numpy(zero_copy_only=False)).tobytes())
-        # What lies under a null is undefined, and a slice carries its parent's buffers: hash the values alone.
-        present = pa.concat_arrays([values.drop_null()])
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, pa.schema([("c", present.type)])) as writer:
-            writer.write_batch(pa.record_batch([present], names=["c"]))
-        sha.update(sink.getvalue())
-    return sha.hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,75 +105,163 @@ class Table:
         wanted = None if partitions is None else [(PARTITION, "in", list(partitions))]
         return list(self.open(version).file_uris(wanted))
 
+    def fetch(self, into: Path, *, version: int | None = None, partitions: Sequence[str] | None = None) -> list[Path]:
+        """Local Parquet files of a snapshot, in a fixed order, without the partition column.
+
+        Args:
+            into: folder for copies of the files of an object store.
+            version: snapshot; the latest by default.
+            partitions: keys; all by default.
+        """
+        return file.fetch(self.uri, sorted(self.files(version=version, partitions=partitions)), into)
+
     def find(self, digest: str, partition: str = "") -> DatasetRef | None:
         """The reference of the newest write of a partition, where its content has this digest."""
+        found = self.note(partition)
+        return found[0] if found is not None and found[0].digest == digest else None
+
+    def note(self, partition: str = "") -> tuple[DatasetRef, dict[str, str]] | None:
+        """The newest write of a partition with what its writer noted; None where there is none."""
         if not self.exists():
             return None
-        found = self._newest_write(partition)
-        return found if found is not None and found.digest == digest else None
+        return next((self._read_commit(commit) for commit in self._writes() if _key(commit) == partition), None)
 
     def newest(self) -> dict[str, DatasetRef]:
         """Partition → reference of its newest write; empty where the table is missing. One pass over the history."""
         if not self.exists():
             return {}
         found: dict[str, DatasetRef] = {}
-        for commit in _history(self.open()):
-            partition = commit.get("millrace.partition")
-            if partition is None or partition in found or "millrace.digest" not in commit:
-                continue
-            found[partition] = DatasetRef(
-                table=self.name,
-                version=int(commit["version"]),
-                partition=partition,
-                rows=int(commit.get("millrace.rows", 0)),
-                digest=str(commit["millrace.digest"]),
-                changed=False,
-            )
+        for commit in self._writes():
+            if _key(commit) not in found:
+                found[_key(commit)] = self._read_commit(commit)[0]
         return found
 
-    def replace(self, rows: pa.Table, *, partition: str = "", digest: str | None = None) -> DatasetRef:
+    def replace(
+        self,
+        rows: pa.Table,
+        *,
+        partition: str = "",
+        digest: str | None = None,
+        note: Mapping[str, str] | None = None,
+        evolve: bool = False,
+    ) -> DatasetRef:
         """Replace one partition (or the whole unpartitioned table) in one commit; equal content commits nothing.
 
         Args:
             rows: the new content, without the partition column (it is added).
             partition: key; "" for a table that has no partitions.
             digest: digest of the content where the caller has one; else taken of the rows.
+            note: what `note` gives back for this write.
+            evolve: whether columns may be added; otherwise any difference is refused.
 
         Raises:
+            LakeError: the columns are others than the table's.
             LakeConflictError: other writers won every attempt.
         """
-        from deltalake import CommitProperties, write_deltalake
-        from deltalake.exceptions import CommitFailedError
+        from deltalake import write_deltalake
 
         digest = digest or content_digest(rows)
         if (known := self.find(digest, partition)) is not None:
             log.info("%s %s: unchanged, nothing committed", self.name, partition)
             return known
-        if partition:
-            key = pa.array([partition], pa.string()).take(pa.array([0] * rows.num_rows, pa.int64()))
-            rows = rows.append_column(PARTITION, key)
-        properties = CommitProperties(
-            custom_metadata={
-                "millrace.partition": partition,
-                "millrace.digest": digest,
-                "millrace.rows": str(rows.num_rows),
-            }
-        )
-        self._ensure(rows.schema, partitioned=bool(partition))
+        keyed = _with_key(rows, partition) if partition else rows
+        self._ensure(keyed.schema, partitioned=bool(partition), evolve=evolve)
+        properties = _properties(partition, digest, rows.num_rows, note)
+
+        def commit() -> None:
+            write_deltalake(
+                self.uri,
+                keyed,
+                mode="overwrite",
+                partition_by=[PARTITION] if partition else None,
+                predicate=f"{PARTITION} = '{partition}'" if partition else "true",
+                commit_properties=properties,
+            )
+
+        return self._commit(commit, partition=partition, digest=digest, rows=rows.num_rows)
+
+    def replace_file(
+        self,
+        staged: StagedFile,
+        *,
+        partition: str = "",
+        note: Mapping[str, str] | None = None,
+        evolve: bool = False,
+    ) -> DatasetRef:
+        """Replace one partition by a staged Parquet file, which moves into the table; equal content commits nothing.
+
+        Args:
+            staged: the file, without the partition column.
+            partition: key; "" for a table that has no partitions.
+            note: what `note` gives back for this write.
+            evolve: whether columns may be added; otherwise any difference is refused.
+
+        Raises:
+            LakeError: the columns are others than the table's.
+            LakeConflictError: other writers won every attempt.
+        """
+        if (known := self.find(staged.digest, partition)) is not None:
+            log.info("%s %s: unchanged, nothing committed", self.name, partition)
+            return known
+        schema = staged.schema.append(pa.field(PARTITION, pa.string())) if partition else staged.schema
+        self._ensure(schema, partitioned=bool(partition), evolve=evolve)
+        if file.is_remote(self.uri):
+            return self._replace_remote(staged, partition, note)
+        size = staged.path.stat().st_size
+        values: dict[str, str | None] = {PARTITION: partition} if partition else {}
+        with self._writing():
+            name = file.bring(self.uri, staged, folder=f"{PARTITION}={partition}" if partition else "")
+        actions = [file.add_action(name, staged, values, size)] if staged.rows else []
+        properties = _properties(partition, staged.digest, staged.rows, note, retries=0)
+
+        def commit() -> None:
+            table = self.open()
+            table.create_write_transaction(
+                actions,
+                "overwrite",
+                table.schema(),
+                [PARTITION] if partition else None,
+                [(PARTITION, "=", partition)] if partition else None,
+                commit_properties=properties,
+            )
+
+        placed = file.local(self.uri) / name
+        try:
+            ref = self._commit(commit, partition=partition, digest=staged.digest, rows=staged.rows)
+        except Exception:
+            placed.unlink(missing_ok=True)
+            raise
+        if not ref.changed or not staged.rows:
+            placed.unlink(missing_ok=True)
+        return ref
+
+    def _replace_remote(self, staged: StagedFile, partition: str, note: Mapping[str, str] | None) -> DatasetRef:
+        from deltalake import write_deltalake
+
+        properties = _properties(partition, staged.digest, staged.rows, note)
+
+        def commit() -> None:
+            write_deltalake(
+                self.uri,
+                file.stream(staged, {PARTITION: partition} if partition else {}),
+                mode="overwrite",
+                partition_by=[PARTITION] if partition else None,
+                predicate=f"{PARTITION} = '{partition}'" if partition else "true",
+                commit_properties=properties,
+            )
+
+        return self._commit(commit, partition=partition, digest=staged.digest, rows=staged.rows)
+
+    def _commit(self, commit: Callable[[], None], *, partition: str, digest: str, rows: int) -> DatasetRef:
+        from deltalake.exceptions import CommitFailedError
+
         for attempt in range(_ATTEMPTS):
             try:
                 with self._writing():
-                    write_deltalake(
-                        self.uri,
-                        rows,
-                        mode="overwrite",
-                        partition_by=[PARTITION] if partition else None,
-                        predicate=f"{PARTITION} = '{partition}'" if partition else "true",
-                        commit_properties=properties,
-                    )
+                    commit()
                 break
             except CommitFailedError:
-                time.sleep(0.05 * 2**attempt)
+                time.sleep(random.uniform(0.5, 1) * min(0.05 * 2**attempt, 2))
                 if (known := self.find(digest, partition)) is not None:
                     return known
         else:
@@ -195,13 +270,16 @@ class Table:
                 where=self.uri,
                 remedy="run the task again once the other writer is done",
             )
-        written = self._newest_write(partition)
-        if written is None:  # pragma: no cover - our own commit is in the history just written
+        written = self.find(digest, partition) or self._lost(partition)
+        log.info("%s %s: %d rows committed as version %d", self.name, partition, rows, written.version)
+        return dataclasses.replace(written, changed=True)
+
+    def _lost(self, partition: str) -> DatasetRef:
+        """Between our commit and this look another writer replaced the partition: its rows are what is there now."""
+        found = self.note(partition)
+        if found is None:  # pragma: no cover - our own commit is in the history just written
             raise LakeError("a commit of ours is not in the table's history", where=self.uri)
-        log.info("%s %s: %d rows committed as version %d", self.name, partition, rows.num_rows, written.version)
-        return DatasetRef(
-            table=self.name, version=written.version, partition=partition, rows=rows.num_rows, digest=digest
-        )
+        return found[0]
 
     def append(self, rows: pa.Table, *, partition: str, marker: str) -> DatasetRef:
         """Append rows under a marker once: a second append with the same marker commits nothing.
@@ -212,8 +290,7 @@ class Table:
         from deltalake import CommitProperties, Transaction, write_deltalake
         from deltalake.exceptions import CommitFailedError
 
-        key = pa.array([partition], pa.string()).take(pa.array([0] * rows.num_rows, pa.int64()))
-        keyed = rows.append_column(PARTITION, key)
+        keyed = _with_key(rows, partition)
         self._ensure(keyed.schema, partitioned=True)
         properties = CommitProperties(
             custom_metadata={"millrace.partition": partition, "millrace.digest": marker},
@@ -245,8 +322,8 @@ class Table:
             remedy="run the task again once the other writer is done",
         )
 
-    def _ensure(self, schema: pa.Schema, *, partitioned: bool) -> None:
-        """Create the table without rows where there is none; one with other columns is refused.
+    def _ensure(self, schema: pa.Schema, *, partitioned: bool, evolve: bool = False) -> None:
+        """Create the table without rows where there is none; add columns where that is allowed, refuse other changes.
 
         Two writers whose overwrite *is* the creation do not conflict for Delta: both add their files, and every row
         stands twice. Against a table that exists an overwrite conflicts as it should, given a predicate that says
@@ -256,37 +333,22 @@ class Table:
         from deltalake.exceptions import DeltaError
 
         if self.exists():
-            self._require_columns(schema)
+            column.settle(self.open(), schema, evolve=evolve, name=self.name, uri=self.uri)
             return
         with self._writing():
-            if not str(self.uri).startswith(("s3://", "gs://", "az://")):
-                Path(self.uri).mkdir(parents=True, exist_ok=True)
+            if not file.is_remote(self.uri):
+                file.local(self.uri).mkdir(parents=True, exist_ok=True)
             try:
-                DeltaTable.create(self.uri, schema, mode="ignore", partition_by=[PARTITION] if partitioned else None)
+                DeltaTable.create(
+                    self.uri,
+                    schema,
+                    mode="ignore",
+                    partition_by=[PARTITION] if partitioned else None,
+                    configuration=_KEEP_HISTORY,
+                )
             except DeltaError:
                 if not self.exists():  # another writer created it in between: that is all we want
                     raise
-
-    def _require_columns(self, schema: pa.Schema) -> None:
-        """Delta would turn 4.5 into 4 for a table of whole numbers, and say nothing."""
-        from deltalake import Schema
-
-        stored = {field.name: field.type for field in self.open().schema().fields}
-        given = {field.name: field.type for field in Schema.from_arrow(schema).fields}
-        faults = [f"{name!r} is new" for name in given if name not in stored]
-        faults += [f"{name!r} is missing" for name in stored if name not in given]
-        faults += [
-            f"{name!r} is {_type(stored[name])} there and {_type(kind)} here"
-            for name, kind in given.items()
-            if name in stored and stored[name] != kind
-        ]
-        if faults:
-            raise LakeError(
-                f"table {self.name!r} has other columns than what is to be written: {', '.join(faults)}",
-                where=self.uri,
-                remedy="take the change of columns back; or remove the table's folder, and run the stage that writes "
-                "it for every partition again",
-            )
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -307,24 +369,36 @@ class Table:
                 remedy="free space or mend the rights there, then run the task again; nothing was committed",
             ) from error
 
-    def _newest_write(self, partition: str) -> DatasetRef | None:
-        for commit in _history(self.open()):
-            if commit.get("millrace.partition") == partition and "millrace.digest" in commit:
-                return DatasetRef(
-                    table=self.name,
-                    version=int(commit["version"]),
-                    partition=partition,
-                    rows=int(commit.get("millrace.rows", 0)),
-                    digest=str(commit["millrace.digest"]),
-                    changed=False,
-                )
-        return None
+    def _writes(self) -> Iterator[dict[str, Any]]:
+        """Commits of ours that replaced a partition, newest first."""
+        history: Iterable[dict[str, Any]] = self.open().history()
+        return (commit for commit in history if "millrace.partition" in commit and "millrace.digest" in commit)
+
+    def _read_commit(self, commit: Mapping[str, Any]) -> tuple[DatasetRef, dict[str, str]]:
+        ref = DatasetRef(
+            table=self.name,
+            version=int(commit["version"]),
+            partition=_key(commit),
+            rows=int(commit.get("millrace.rows", 0)),
+            digest=str(commit["millrace.digest"]),
+            changed=False,
+        )
+        return ref, {name.removeprefix(_NOTE): str(commit[name]) for name in commit if name.startswith(_NOTE)}
 
 
-def _type(kind: Any) -> str:
-    return str(getattr(kind, "type", kind))
+def _key(commit: Mapping[str, Any]) -> str:
+    return str(commit["millrace.partition"])
 
 
-def _history(table: Any) -> Iterable[dict[str, Any]]:
-    commits: list[dict[str, Any]] = table.history()
-    return commits
+def _with_key(rows: pa.Table, partition: str) -> pa.Table:
+    return rows.append_column(PARTITION, pa.repeat(pa.scalar(partition, pa.string()), rows.num_rows))
+
+
+def _properties(
+    partition: str, digest: str, rows: int, note: Mapping[str, str] | None, *, retries: int | None = None
+) -> Any:
+    from deltalake import CommitProperties
+
+    told = {"millrace.partition": partition, "millrace.digest": digest, "millrace.rows": str(rows)}
+    told |= {f"{_NOTE}{name}": value for name, value in (note or {}).items()}
+    return CommitProperties(custom_metadata=told, max_commit_retries=retries)
