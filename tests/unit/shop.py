@@ -33,7 +33,7 @@ def make_domain(
         "partition_columns": {"day": "%Y-%m"},
         "key": ["order"],
         "contract": [dict(item) for item in contract],
-        "cleanup": {"derive": dict(derive or {}), "drop": list(drop)},
+        "cleanup": [*([{"derive": dict(derive)}] if derive else []), *([{"drop": list(drop)}] if drop else [])],
         "max_quarantined_share": 1.0,
         **source,
     }

@@ -8,7 +8,8 @@ from datetime import timedelta
 from typing import Any
 
 from millrace.artifact import DatasetRef
-from millrace.errors import FeatureError
+from millrace.cleanup import clean_schema
+from millrace.errors import FeatureError, SpecError
 from millrace.features.base import DUCKDB_TYPES
 from millrace.lake import Table
 from millrace.partition import Partition
@@ -60,7 +61,7 @@ def register_empty(connection: Any, domain: DomainSpec) -> dict[str, dict[str, s
         source → column → DuckDB type.
 
     Raises:
-        FeatureError: a derived column's expression does not compile.
+        FeatureError: a step of a source's clean-up cannot work.
     """
     found: dict[str, dict[str, str]] = {}
     for name, source in domain.sources.items():
@@ -84,24 +85,15 @@ def plain_view(connection: Any, name: str, clean: str) -> None:
 
 
 def _empty_clean(connection: Any, domain: DomainSpec, name: str, source: SourceSpec) -> None:
-    columns = ", ".join(f"{_quote(column)} {DUCKDB_TYPES[kind]}" for column, kind in source.columns.items())
-    query = f"SELECT * FROM {_quote('raw_' + name)}"
-    connection.execute(f"CREATE OR REPLACE TEMP TABLE {_quote('raw_' + name)} ({columns})")
-    import duckdb
-
-    for column, expression in source.cleanup.derive.items():
-        query = f"SELECT *, ({expression}) AS {_quote(column)} FROM ({query})"
-        try:
-            connection.execute(f"DESCRIBE {query}")
-        except duckdb.Error as error:
-            raise FeatureError(
-                f"derived column {column!r} of source {name!r} does not compile: {error}",
-                where=f"domains/{domain.name}.yaml: sources.{name}.cleanup.derive.{column}",
-                remedy="correct the expression",
-            ) from error
-    if source.cleanup.drop:
-        query = f"SELECT * EXCLUDE ({', '.join(map(_quote, source.cleanup.drop))}) FROM ({query})"
-    connection.execute(f"CREATE OR REPLACE TEMP VIEW {_quote('clean_' + name)} AS {query}")
+    try:
+        schema = clean_schema(source)
+    except SpecError as error:
+        raise FeatureError(
+            error.what,
+            where=f"domains/{domain.name}.yaml: sources.{name}.{error.where}",
+            remedy=error.remedy,
+        ) from error
+    connection.register(f"clean_{name}", schema.empty_table())
 
 
 def _quote(name: str) -> str:

@@ -1,23 +1,37 @@
 """What a team writes in YAML: domains, use cases and policies. Values only; the graph is Python."""
 
-from millrace.spec.domain import CleanupSpec, DomainSpec, ExpectationSpec, FeatureTableSpec, SourceSpec
+from millrace.spec.contract import ExpectationSpec, HistorySpec
+from millrace.spec.domain import DomainSpec, FeatureTableSpec
 from millrace.spec.leak import find_leaks, refuse_leaks
 from millrace.spec.load import list_specs, load_domain, load_policy, load_use_case
 from millrace.spec.policy import GateSpec, PolicySpec
+from millrace.spec.source import (
+    DeltaSourceSpec,
+    FileSourceSpec,
+    HttpSourceSpec,
+    PythonSourceSpec,
+    SourceSpec,
+    SqlSourceSpec,
+)
 from millrace.spec.use_case import CandidateSpec, EvaluationSpec, LabelSpec, MonitoringSpec, UseCaseSpec
 
 __all__ = [
     "CandidateSpec",
-    "CleanupSpec",
+    "DeltaSourceSpec",
     "DomainSpec",
     "EvaluationSpec",
     "ExpectationSpec",
     "FeatureTableSpec",
+    "FileSourceSpec",
     "GateSpec",
+    "HistorySpec",
+    "HttpSourceSpec",
     "LabelSpec",
     "MonitoringSpec",
     "PolicySpec",
+    "PythonSourceSpec",
     "SourceSpec",
+    "SqlSourceSpec",
     "UseCaseSpec",
     "find_leaks",
     "list_specs",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import types
+import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import ValidationError
+from pydantic import Tag, ValidationError
 
 from millrace.errors import SpecError
 from millrace.spec.base import Spec
@@ -111,7 +113,7 @@ def check_values(model: type[SpecT], values: Mapping[str, Any], *, where: str) -
 def _explain(where: str, model: type[Spec], error: ValidationError) -> SpecError:
     faults, remedies = [], []
     for fault in error.errors():
-        place = ".".join(str(part) for part in fault["loc"]) or "(the whole)"
+        place = ".".join(str(part) for part in _keys(model, fault["loc"])) or "(the whole)"
         if fault["type"] == "extra_forbidden":
             known = _keys_at(model, fault["loc"][:-1])
             near = difflib.get_close_matches(str(fault["loc"][-1]), known, n=1)
@@ -130,17 +132,51 @@ def _explain(where: str, model: type[Spec], error: ValidationError) -> SpecError
 
 
 def _keys_at(model: type[Spec], place: tuple[int | str, ...]) -> list[str]:
+    return list(getattr(_walk(model, place)[1], "model_fields", {}))
+
+
+def _keys(model: type[Spec], place: tuple[int | str, ...]) -> list[int | str]:
+    """The place as a person wrote it: pydantic also names which of several models it tried."""
+    return _walk(model, place)[0]
+
+
+def _walk(model: type[Spec], place: tuple[int | str, ...]) -> tuple[list[int | str], Any]:
+    """Keys of a place in the YAML, and the type of what stands there."""
     found: Any = model
+    keys: list[int | str] = []
     for part in place:
+        if (chosen := _tagged(found).get(str(part))) is not None:
+            found = chosen
+            continue
+        keys.append(part)
         field = getattr(found, "model_fields", {}).get(str(part))
-        found = field.annotation if field else _value_type(found)
-    return list(getattr(found, "model_fields", {}))
+        found = _bare(field.annotation) if field else _value_type(found)
+    return keys, found
+
+
+def _tagged(annotation: Any) -> dict[str, Any]:
+    """Tag → model, where several models are told apart by a tag."""
+    found = {}
+    for member in typing.get_args(annotation):
+        for note in getattr(member, "__metadata__", ()):
+            if isinstance(note, Tag):
+                found[note.tag] = typing.get_args(member)[0]
+    return found
 
 
 def _value_type(annotation: Any) -> Any:
-    arguments = getattr(annotation, "__args__", ())
-    found = arguments[-1] if arguments else annotation
-    return getattr(found, "__origin__", found) if not hasattr(found, "model_fields") else found
+    arguments = typing.get_args(annotation)
+    return _bare(arguments[-1]) if arguments else annotation
+
+
+def _bare(annotation: Any) -> Any:
+    """Without `Annotated[…]` and `… | None` around it."""
+    if typing.get_origin(annotation) is typing.Annotated:
+        return _bare(typing.get_args(annotation)[0])
+    members = [item for item in typing.get_args(annotation) if item is not type(None)]
+    optional = len(members) == 1 and len(typing.get_args(annotation)) == 2
+    is_union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
+    return _bare(members[0]) if optional and is_union else annotation
 
 
 def _short(value: object) -> str:

@@ -47,7 +47,7 @@ def check_use_case(name: str, *, settings: Settings) -> list[str]:
             f"domain {domain.name!r} has no source {use_case.entity.source!r}\n  where: {where}: entity.source"
             f"\n  remedy: name one of: {known}"
         ]
-    columns = (set(source.columns) | set(source.cleanup.derive)) - set(source.cleanup.drop)
+    columns = set(source.clean_columns)
     named = {
         "entity.key": use_case.entity.key,
         "entity.timestamp": use_case.entity.timestamp,

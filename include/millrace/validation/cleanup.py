@@ -1,186 +1,214 @@
-"""From raw rows to clean ones: derived columns in DuckDB's SQL, one on top of the other, and duplicates found."""
+"""From raw rows to clean ones: the declared steps run in DuckDB, rows they cannot be done on set aside."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
-from millrace.errors import ContractError, SpecError
-from millrace.lake import duck
-from millrace.lake.schema import arrow_schema
-from millrace.spec.domain import SourceSpec
-from millrace.validation.base import ROW
+from millrace.cleanup import ROW, Plan, PlannedStep, compile_cleanup, without_rows
+from millrace.cleanup.plan import FAULT, Columns, first_select, numbered, over
+from millrace.errors import ConservationError, ContractError
+from millrace.lake.duck import quoted, text
+from millrace.spec.cleanup import DeduplicateStep, PythonStep
+from millrace.spec.source import SourceSpec
+from millrace.validation.base import SetAside, StepReport
+from millrace.validation.duplicates import superseded_rows
+from millrace.validation.function import BATCH_ROWS, run_function, withheld
 
-_KEPT = {"smallint", "integer", "bigint", "float", "double", "varchar", "boolean", "date"}
-_CASTS = {
-    **dict.fromkeys(["timestamp", "timestamp_s", "timestamp_ms", "timestamp_ns"], "TIMESTAMPTZ"),
-    **dict.fromkeys(["hugeint", "uhugeint", "ubigint", "uinteger"], "BIGINT"),
-    **dict.fromkeys(["tinyint", "utinyint", "usmallint", "null"], "INTEGER"),
-    **dict.fromkeys(["enum", "uuid"], "VARCHAR"),
-    "decimal": "DOUBLE",
-}
+log = logging.getLogger(__name__)
+
+Rows = npt.NDArray[np.int64]
+_TABLE = "cleaned"
+_NONE = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cleaned:
+class CleanedUp:
     """Rows after clean-up.
 
     Attributes:
-        rows: declared, derived and not dropped columns and `row#`, in the order of key and `row#`.
-        duplicates: positions of the rows whose key stands more than once. Of equal copies the first is not among
-            them; of rows that share a key and differ all are, since nothing tells which is right.
+        table: view on the connection with the clean columns and `row#`, in the order of the raw rows.
+        steps: what each step did.
+        aside: rows that a step could not be done on, each for the first reason, and superseded ones.
     """
 
-    rows: pa.Table
-    duplicates: npt.NDArray[np.int64]
+    table: str
+    steps: list[StepReport]
+    aside: list[SetAside]
 
 
-def clean_rows(raw: pa.Table, spec: SourceSpec, *, where: str) -> Cleaned:
-    """Derive, drop and order; find duplicates. Times come out as instants in UTC, NaN as null.
+def run_cleanup(connection: Any, spec: SourceSpec, *, source: str = "raw", where: str, folder: Path) -> CleanedUp:
+    """Do the steps of a source's clean-up on the rows of a raw partition.
+
+    The SQL steps are views on one another: a pass finds the rows at fault, and the values are computed as they are
+    asked for. Only what a Python function gives back is written down, as Parquet.
 
     Args:
-        raw: rows of one raw partition, in the order they are stored.
-        spec: their source.
+        connection: a DuckDB connection that may write to `folder`; views and temporary tables whose names begin
+            with `cleaned` are made on it.
+        spec: the source.
+        source: view with the raw columns and `row#`, a number of its own for each row, none much above their count.
         where: name of table and partition, for messages.
+        folder: an existing folder for what has to be written down; it must outlive the connection.
 
     Raises:
-        SpecError: an expression of `cleanup.derive` cannot be compiled, or changes the number of rows.
-        ContractError: an expression fails on a value.
+        SpecError: a step cannot work, or a Python function gives back other rows or columns than it should.
+        ContractError: a Python function raises, or DuckDB runs out of memory.
     """
-    import duckdb
+    plan = compile_cleanup(spec, where=where)
+    with _explained(where):
+        run = _Run(connection, plan, source, folder, where)
+        for step in plan.steps:
+            run.do(step)
+        return run.finish()
 
-    numbered = raw.append_column(ROW, pa.array(np.arange(raw.num_rows, dtype=np.int64)))
-    with isolated() as connection:
-        connection.register("raw", numbered)
-        for name in spec.cleanup.derive:
-            if fault := compile_fault(connection, spec, name):
-                raise SpecError(f"clean-up of {name!r}: {fault}", where=where, remedy=f"correct cleanup.derive.{name}")
-        try:
-            connection.execute(f"CREATE TEMP TABLE cleaned AS {_projection(connection, chain(spec))}")
-        except duckdb.Error as error:
-            raise _failing_value(connection, spec, str(error), where) from error
-        rows = duck.arrow(connection.sql(f"SELECT {_kept(spec)} FROM cleaned ORDER BY {_order(spec)}"))
-        if rows.num_rows != raw.num_rows:
-            raise SpecError(
-                f"clean-up makes {rows.num_rows} rows of {raw.num_rows}",
-                where=where,
-                remedy="a derived column is one value for each row: no unnest()",
+
+class _Run:
+    """The steps done so far: the rows that came through, what is put over them, and reports."""
+
+    def __init__(self, connection: Any, plan: Plan, source: str, folder: Path, where: str) -> None:
+        self.connection = connection
+        self.plan = plan
+        self.folder = folder
+        self.where = where
+        self.reports: list[StepReport] = []
+        self.aside: list[SetAside] = []
+        self._pending: list[PlannedStep] = []
+        self._base = f"SELECT * FROM {quoted(source)}"
+        self._selects = [first_select(plan.raw)]
+        self._rows = int(connection.execute(f"SELECT count(*) FROM {quoted(source)}").fetchall()[0][0])
+        self._made = 0
+
+    def do(self, step: PlannedStep) -> None:
+        """Do one step, or put it off until its rows are asked for."""
+        if isinstance(step.step, DeduplicateStep):
+            self._deduplicate(step, step.step)
+        elif isinstance(step.step, PythonStep):
+            self._call(step, step.step.python)
+        else:
+            self._selects += step.selects
+            self._pending.append(step)
+
+    def finish(self) -> CleanedUp:
+        """Make the view of what came through, and count it."""
+        self._settle()
+        own = _listed(self.plan.columns)
+        self.connection.execute(f"CREATE OR REPLACE TEMP VIEW {_TABLE} AS {over(own, self._query())}")
+        found = int(self.connection.execute(f"SELECT count(*) FROM {_TABLE}").fetchall()[0][0])
+        if found != self._rows:
+            raise ConservationError(
+                f"{self._rows} rows should have come through clean-up, and {found} have",
+                where=self.where,
+                remedy="report this with the domain's `cleanup`; nothing was published",
             )
-        found = connection.sql(_duplicates(spec)).fetchnumpy()[ROW] if spec.key else np.empty(0)
-        return Cleaned(rows=rows, duplicates=np.asarray(found, dtype=np.int64))
+        for report in self.reports:
+            log.info("%s: %s: %d rows in, %d out", self.where, report.step, report.rows_in, report.rows_out)
+        return CleanedUp(table=_TABLE, steps=self.reports, aside=self.aside)
+
+    def _settle(self) -> None:
+        """Find the rows at fault in the steps put off, and leave them out of what these are put over."""
+        found = _rows_at_fault(self.connection, self._query()) if any(step.faults for step in self._pending) else {}
+        self._leave_out([rows for rows in found.values() if len(rows)])
+        for step in self._pending:
+            lost = 0
+            for number, fault in step.faults.items():
+                lost += self._set_aside(found.get(number, _NONE), fault.reason, fault.columns)
+            self._report(step, lost)
+        self._pending = []
+
+    def _deduplicate(self, step: PlannedStep, declared: DeduplicateStep) -> None:
+        self._settle()
+        rows = superseded_rows(self.connection, self._query(), declared)
+        origins = {origin for name in declared.deduplicate for origin in step.before[name].origins}
+        self._leave_out([rows])
+        columns = tuple(name for name in self.plan.raw if name in origins)
+        self._report(step, self._set_aside(rows, "duplicate_superseded", columns))
+
+    def _call(self, step: PlannedStep, name: str) -> None:
+        self._settle()
+        path = self.folder / f"{self._name('function')}.parquet"
+        given = self.connection.sql(over(_listed(step.before), self._query()))
+        with closing(given.to_arrow_reader(BATCH_ROWS)) as batches:
+            rows = run_function(
+                batches,
+                name,
+                takes=numbered(step.before),
+                gives=numbered(step.after),
+                path=path,
+                where=f"{self.where}, {step.label}",
+            )
+        self._base = f"SELECT * FROM read_parquet({text(str(path))})"
+        self._selects = [first_select(step.after)]
+        ((_, fault),) = step.faults.items()
+        self._report(step, self._set_aside(rows, fault.reason, fault.columns))
+
+    def _query(self) -> str:
+        query = self._base
+        for select in self._selects:
+            query = over(select, query)
+        return query
+
+    def _leave_out(self, rows: list[Rows]) -> None:
+        together = np.concatenate([_NONE, *rows])
+        self._base = without_rows(self.connection, self._base, together, name=self._name("left_out"))
+
+    def _set_aside(self, rows: Rows, reason: str, columns: tuple[str, ...]) -> int:
+        if len(rows):
+            self.aside.append(SetAside(reason=reason, columns=columns, rows=rows, stage="raw"))
+        return len(rows)
+
+    def _report(self, step: PlannedStep, lost: int) -> None:
+        self.reports.append(StepReport(step=step.label, rows_in=self._rows, rows_out=self._rows - lost))
+        self._rows -= lost
+
+    def _name(self, what: str) -> str:
+        self._made += 1
+        return f"{_TABLE}_{self._made}_{what}"
+
+
+def _rows_at_fault(connection: Any, query: str) -> dict[int, Rows]:
+    """Number of a fault → positions of the rows that have it, sorted.
+
+    All rows are looked through here: a filter would make DuckDB try the values of a row at fault a second time.
+    """
+    found: dict[int, list[Rows]] = {}
+    tried = connection.sql(over(f"{quoted(FAULT)}, {quoted(ROW)}", query))
+    with closing(tried.to_arrow_reader(BATCH_ROWS)) as batches:
+        for batch in batches:
+            faults, rows = batch.columns
+            if faults.null_count == len(faults):
+                continue
+            faulty = faults.is_valid()
+            numbers, positions = faults.filter(faulty).to_numpy(), rows.filter(faulty).to_numpy()
+            for number in np.unique(numbers):
+                found.setdefault(int(number), []).append(positions[numbers == number])
+    return {number: np.sort(np.concatenate(parts)) for number, parts in found.items()}
+
+
+def _listed(columns: Columns) -> str:
+    return ", ".join(quoted(name) for name in [*columns, ROW])
 
 
 @contextmanager
-def isolated() -> Iterator[Any]:
-    """A DuckDB connection whose SQL can read neither files nor network."""
-    connection = duck.connect(external=False)
-    try:
-        yield connection
-    finally:
-        connection.close()
-
-
-def chain(spec: SourceSpec, upto: str | None = None) -> str:
-    """SQL that adds the derived columns one by one, the last of them `upto`; each sees those before it."""
-    sql = "SELECT * FROM raw"
-    for name, expression in spec.cleanup.derive.items():
-        sql = f'SELECT *, (\n{expression}\n) AS "{name}" FROM ({sql})'
-        if name == upto:
-            break
-    return sql
-
-
-def compile_fault(connection: Any, spec: SourceSpec, name: str) -> str:
-    """What DuckDB has against a derived column, over the table `raw` of the connection; "" where nothing."""
+def _explained(where: str) -> Iterator[None]:
     import duckdb
 
-    if name in spec.columns:
-        return "there is a declared column of this name"
     try:
-        relation = connection.sql(chain(spec, name))
-        kind = dict(zip(relation.columns, relation.types, strict=True))[name]
+        yield
+    except duckdb.OutOfMemoryException as error:
+        raise ContractError(
+            "clean-up needs more memory than the source's limit",
+            where=where,
+            remedy="raise `memory_limit` of the source, or make its expressions smaller",
+        ) from error
     except duckdb.Error as error:
-        return str(error).split("\n")[0]
-    if kind.id == "timestamp with time zone" or kind.id in _KEPT or kind.id in _CASTS:
-        return ""
-    return f"a column cannot hold {kind}; cast it to a number, text, date or timestamp"
-
-
-def empty_raw(spec: SourceSpec) -> pa.Table:
-    """A raw table of the declared columns without rows, to compile expressions against."""
-    schema = arrow_schema(spec.columns)
-    return schema.append(pa.field(ROW, pa.int64())).empty_table()
-
-
-def _projection(connection: Any, sql: str) -> str:
-    relation = connection.sql(sql)
-    columns = []
-    for name, kind in zip(relation.columns, relation.types, strict=True):
-        quoted = f'"{name}"'
-        if kind.id in ("float", "double"):
-            quoted = f"CASE WHEN isnan({quoted}) THEN NULL ELSE {quoted} END"
-        elif kind.id in _CASTS:
-            quoted = f"CAST({quoted} AS {_CASTS[kind.id]})"
-        columns.append(f'{quoted} AS "{name}"')
-    return f"SELECT {', '.join(columns)} FROM ({sql})"
-
-
-def clean_columns(spec: SourceSpec) -> list[str]:
-    """Names of a clean table's columns: declared, then derived, less those dropped."""
-    return [name for name in [*spec.columns, *spec.cleanup.derive] if name not in spec.cleanup.drop]
-
-
-def _kept(spec: SourceSpec) -> str:
-    return ", ".join(f'"{name}"' for name in [*clean_columns(spec), ROW])
-
-
-def _order(spec: SourceSpec) -> str:
-    return ", ".join([*(f'"{name}" NULLS LAST' for name in spec.key), f'"{ROW}"'])
-
-
-def _duplicates(spec: SourceSpec) -> str:
-    key = ", ".join(f'"{name}"' for name in spec.key)
-    whole = ", ".join(f'"{name}"' for name in dict.fromkeys([*spec.key, *spec.columns]))
-    present = " AND ".join(f'"{name}" IS NOT NULL' for name in spec.key)
-    return f"""
-        WITH doubled AS (SELECT {key} FROM cleaned WHERE {present} GROUP BY {key} HAVING count(*) > 1),
-             suspect AS (SELECT cleaned.* FROM cleaned SEMI JOIN doubled USING ({key})),
-             content AS (SELECT {key}, min("{ROW}") AS first FROM suspect GROUP BY {whole}),
-             kept AS (SELECT min(first) AS "{ROW}" FROM content GROUP BY {key} HAVING count(*) = 1)
-        SELECT "{ROW}" FROM suspect ANTI JOIN kept USING ("{ROW}") ORDER BY "{ROW}"
-    """
-
-
-def _failing_value(connection: Any, spec: SourceSpec, fault: str, where: str) -> ContractError:
-    """Name the first derived column that fails, and the first raw row on which it does."""
-    for name in spec.cleanup.derive:
-        if not _fails(connection, spec, name, None):
-            continue
-        low, high = 0, int(connection.sql("SELECT count(*) FROM raw").fetchall()[0][0])
-        while low < high:
-            middle = (low + high) // 2
-            low, high = (low, middle) if _fails(connection, spec, name, middle + 1) else (middle + 1, high)
-        return ContractError(
-            f"clean-up of {name!r} fails on a value: {fault.splitlines()[0]}",
-            where=f"{where}, raw row {low + 1}, column {name}",
-            remedy=f"mend the value, or write cleanup.derive.{name} so that it gives null there (TRY_CAST, CASE)",
-        )
-    return ContractError(f"clean-up fails: {fault.splitlines()[0]}", where=where, remedy="correct `cleanup`")
-
-
-def _fails(connection: Any, spec: SourceSpec, name: str, rows: int | None) -> bool:
-    import duckdb
-
-    limit = "" if rows is None else f' WHERE "{ROW}" < {rows}'
-    sql = chain(spec, name).replace("SELECT * FROM raw", f"SELECT * FROM raw{limit}", 1)
-    try:
-        connection.execute(f'SELECT max(hash("{name}")) FROM ({sql})').fetchall()
-    except duckdb.Error:
-        return True
-    return False
+        raise ContractError(
+            f"clean-up fails: {withheld(str(error).splitlines()[0])}", where=where, remedy="correct `cleanup`"
+        ) from None

@@ -12,6 +12,7 @@ import pyarrow as pa
 from millrace.lake import Table
 from millrace.lake.duck import arrow, connect
 from millrace.spec import DomainSpec
+from millrace.spec.cleanup import DeriveStep
 
 PARTITIONS = ["2013-01", "2013-02", "2013-03", "2013-04"]
 CARRIERS, ORIGINS, DESTS = ["UA", "B6", "OO"], ["EWR", "JFK", "LGA"], ["BOS", "IAH", "LAX"]
@@ -100,8 +101,10 @@ def write_clean(domain: DomainSpec, lake: str, raw: dict[str, pa.Table], partiti
         connection = connect(threads=1)
         connection.register("raw", rows)
         query = "SELECT * FROM raw"
-        for column, expression in source.cleanup.derive.items():
-            query = f'SELECT *, ({expression}) AS "{column}" FROM ({query})'
+        for step in source.cleanup:
+            assert isinstance(step, DeriveStep)
+            for column, expression in step.derive.items():
+                query = f'SELECT *, ({expression}) AS "{column}" FROM ({query})'
         connection.execute(f"CREATE TABLE clean AS {query}")
         table = Table(lake, domain.clean_table(name))
         if source.static:

@@ -8,6 +8,7 @@ from tests.unit.features.conftest import DAGS
 
 from millrace.features.check import find_faults
 from millrace.spec import DomainSpec, UseCaseSpec, list_specs, load_use_case
+from millrace.spec.cleanup import DeriveStep
 
 FOLDER = DAGS / "domains"
 
@@ -77,9 +78,7 @@ def test_sql_that_does_not_compile_is_a_fault_of_the_domain(domain: DomainSpec, 
 
 def test_a_derivation_that_does_not_compile_is_named(domain: DomainSpec) -> None:
     source = domain.sources["weather"]
-    broken = source.model_copy(
-        update={"cleanup": source.cleanup.model_copy(update={"derive": {"known_at": "tim + 1"}})}
-    )
+    broken = source.model_copy(update={"cleanup": [DeriveStep(derive={"known_at": "tim + 1"})]})
     wrong = domain.model_copy(update={"sources": {**domain.sources, "weather": broken}})
     (fault,) = find_faults(wrong, None, FOLDER)
-    assert fault.where.endswith("sources.weather.cleanup.derive.known_at")
+    assert fault.where.endswith("sources.weather.cleanup[0].derive.known_at")

@@ -18,7 +18,7 @@ from millrace.features.compute import build_table, entity_kinds, read_sql, run_s
 from millrace.features.source import register_clean
 from millrace.lake import Table
 from millrace.lake.duck import connect
-from millrace.lake.table import content_digest
+from millrace.lake.digest import content_digest
 from millrace.spec import DomainSpec
 
 FOLDER = DAGS / "domains"
