@@ -93,6 +93,11 @@ def serving_token(environ: Mapping[str, str] | None = None) -> str:
     return (os.environ if environ is None else environ).get("MILLRACE_SERVING_TOKEN", "")
 
 
+def connection_text(name: str, environ: Mapping[str, str] | None = None) -> str | None:
+    """What the environment holds of the Airflow connection of that name: a URI or JSON; None where nothing."""
+    return (os.environ if environ is None else environ).get(f"AIRFLOW_CONN_{name.upper()}") or None
+
+
 def _checkout() -> Path:
     """The checkout this package runs from (an editable install), else the working directory."""
     here = Path(__file__).resolve().parents[2]

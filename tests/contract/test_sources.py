@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-import gzip
-import zipfile
-from collections.abc import Callable
+import hashlib
+import os
+import time
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import pytest
+from pydantic import TypeAdapter
+from tests.contract import file_sources, further_sources
+from tests.contract.sources import Kind, Place
 
 from millrace.errors import SourceError
-from millrace.ingestion import FileSource, Source
+from millrace.ingestion.base import REJECTS, UNASSIGNED, Source
 from millrace.lake.schema import arrow_schema
 from millrace.partition import Partition
-from millrace.spec import SourceSpec
+from millrace.spec.source import AnySourceSpec
 
 COLUMNS = {"id": "int64", "year": "int32", "month": "int32", "name": "string", "value": "float64", "at": "timestamp"}
 JANUARY, MARCH = Partition("2020-01"), Partition("2020-03")
+KINDS = [*file_sources.KINDS, *further_sources.KINDS]
+ROWS = 500
 
 
-def sample(rows: int = 500) -> pa.Table:
+def sample(rows: int = ROWS) -> pa.Table:
     """Rows of two months, in no order of months, with nulls."""
     return pa.table(
         {
@@ -32,129 +37,185 @@ def sample(rows: int = 500) -> pa.Table:
             "unread": pa.array(["never"] * rows),
             "name": pa.array([None if index % 7 == 0 else f"n, {index}" for index in range(rows)]),
             "value": pa.array([None if index % 5 == 0 else index / 8 for index in range(rows)], pa.float64()),
-            "at": pa.array([index * 1_000_001 for index in range(rows)], pa.timestamp("us", "UTC")),
+            "at": pa.array(
+                [1_577_836_800_000_000 + index * 1_000_001 for index in range(rows)], pa.timestamp("us", "UTC")
+            ),
         }
     )
 
 
-def as_csv(table: pa.Table) -> bytes:
-    lines = [",".join(table.column_names)]
-    for row in table.to_pylist():
-        shown = {**row, "at": row.get("at") and row["at"].isoformat(), "name": row["name"] and f'"{row["name"]}"'}
-        lines.append(",".join("NA" if value is None else str(value) for value in shown.values()))
-    return ("\n".join(lines) + "\n").encode()
+def changed(column: str, values: dict[int, Any]) -> pa.Table:
+    """The sample with other values in some rows of a column."""
+    table = sample()
+    position = table.column_names.index(column)
+    field = table.schema.field(position)
+    found = [values.get(index, value) for index, value in enumerate(table[column].to_pylist())]
+    return table.set_column(position, field, pa.array(found, field.type))
 
 
-def csv(folder: Path, table: pa.Table) -> Path:
-    path = folder / "rows.csv"
-    path.write_bytes(as_csv(table))
-    return path
-
-
-def csv_gz(folder: Path, table: pa.Table) -> Path:
-    path = folder / "rows.csv.gz"
-    path.write_bytes(gzip.compress(as_csv(table)))
-    return path
-
-
-def csv_zip(folder: Path, table: pa.Table) -> Path:
-    path = folder / "rows.csv.zip"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("rows.csv", as_csv(table))
-    return path
-
-
-def parquet(folder: Path, table: pa.Table) -> Path:
-    path = folder / "rows.parquet"
-    pq.write_table(table, path, row_group_size=64)
-    return path
-
-
-Writer = Callable[[Path, pa.Table], Path]
-
-
-@pytest.fixture(params=[csv, csv_gz, csv_zip, parquet], ids=lambda writer: writer.__name__)
-def writer(request: pytest.FixtureRequest) -> Writer:
-    chosen: Writer = request.param
+@pytest.fixture(params=[pytest.param(kind, id=kind.name, marks=kind.marks) for kind in KINDS])
+def kind(request: pytest.FixtureRequest) -> Kind:
+    chosen: Kind = request.param
     return chosen
 
 
-def source(path: Path, **changes: object) -> Source:
-    spec = {"uri": str(path), "columns": COLUMNS, "partition_columns": {"year": "%Y", "month": "%m"}, "key": ["id"]}
-    return FileSource(spec=SourceSpec.model_validate({**spec, **changes}), root=path.parent)
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    found = Place(folder=tmp_path / tmp_path.name, staging=tmp_path / "staging")
+    found.folder.mkdir()
+    found.staging.mkdir()
+    return found
 
 
-def rows_of(reader: Source, partition: Partition) -> pa.Table:
-    return pa.Table.from_batches(reader.batches(partition), schema=reader.schema)
+def opened(kind: Kind, place: Place, table: pa.Table, **changes: Any) -> Source:
+    own = kind.write(place, table)
+    spec = {"columns": COLUMNS, "partition_columns": {"year": "%Y", "month": "%m"}, "key": ["id"], **own, **changes}
+    return kind.open(TypeAdapter(AnySourceSpec).validate_python(spec), place)
 
 
-def test_batches_have_the_declared_columns_and_types(tmp_path: Path, writer: Writer) -> None:
-    reader = source(writer(tmp_path, sample()))
-    assert reader.schema == arrow_schema(COLUMNS)  # type: ignore[arg-type]
-    assert all(batch.schema == reader.schema for batch in reader.batches(JANUARY))
+def read(source: Source, partition: Partition = JANUARY) -> tuple[pa.Table, pa.Table, list[str]]:
+    reading = source.read(partition)
+    rows = pa.Table.from_batches(reading.batches(), schema=source.schema)
+    return rows, pa.Table.from_batches(reading.rejects(), schema=REJECTS), reading.notes()
 
 
-def test_a_partition_is_exactly_its_rows_in_the_order_of_the_source(tmp_path: Path, writer: Writer) -> None:
+def test_batches_have_the_declared_columns_and_types(place: Place, kind: Kind) -> None:
+    source = opened(kind, place, sample())
+    assert source.schema == arrow_schema(COLUMNS)  # type: ignore[arg-type]
+    batches = list(source.read(JANUARY).batches())
+    assert all(batch.schema == source.schema and batch.num_rows for batch in batches)
+
+
+def test_a_partition_is_exactly_its_rows_in_the_order_of_the_source(place: Place, kind: Kind) -> None:
     expected = sample().filter(pc.equal(sample()["month"], 1)).select(list(COLUMNS))
-    assert rows_of(source(writer(tmp_path, sample())), JANUARY).equals(expected)
+    rows, rejects, _ = read(opened(kind, place, sample()))
+    assert rows.equals(expected)
+    assert rejects.num_rows == 0
 
 
-def test_all_partitions_together_are_the_source(tmp_path: Path, writer: Writer) -> None:
-    reader = source(writer(tmp_path, sample()))
-    found = [rows_of(reader, Partition(f"2020-{month:02d}")) for month in range(1, 13)]
-    assert sorted(pa.concat_tables(found)["id"].to_pylist()) == list(range(500))
+def test_all_partitions_together_are_the_source(place: Place, kind: Kind) -> None:
+    source = opened(kind, place, sample())
+    found = [read(source, Partition(f"2020-{month:02d}"))[0] for month in range(1, 13)]
+    assert sorted(pa.concat_tables(found)["id"].to_pylist()) == list(range(ROWS))
 
 
-def test_a_static_source_gives_all_rows_for_any_partition(tmp_path: Path, writer: Writer) -> None:
-    reader = source(writer(tmp_path, sample()), partition_columns={})
-    assert rows_of(reader, MARCH).equals(sample().select(list(COLUMNS)))
+def test_without_partition_columns_all_rows_are_the_partitions(place: Place, kind: Kind) -> None:
+    source = opened(kind, place, sample(), partition_columns={})
+    assert read(source, MARCH)[0].equals(sample().select(list(COLUMNS)))
 
 
-def test_reading_twice_gives_the_same(tmp_path: Path, writer: Writer) -> None:
-    reader = source(writer(tmp_path, sample()))
-    assert rows_of(reader, JANUARY).equals(rows_of(reader, JANUARY))
+def test_reading_twice_gives_the_same(place: Place, kind: Kind) -> None:
+    source = opened(kind, place, changed("month", {5: None, 400: 99}))
+    assert read(source) == read(source)
 
 
-def test_a_partition_without_rows_gives_no_batch(tmp_path: Path, writer: Writer) -> None:
-    assert list(source(writer(tmp_path, sample())).batches(MARCH)) == []
+def test_nothing_is_left_in_the_staging_folder(place: Place, kind: Kind) -> None:
+    read(opened(kind, place, sample()))
+    assert list(place.staging.iterdir()) == []
 
 
-def test_a_missing_column_names_file_and_column(tmp_path: Path, writer: Writer) -> None:
-    path = writer(tmp_path, sample().drop_columns(["value"]))
-    with pytest.raises(SourceError, match="column 'value' is missing") as caught:
-        rows_of(source(path), JANUARY)
-    assert str(path) in caught.value.where
-    assert "column value" in caught.value.where
+def test_a_partition_without_rows_gives_no_batch(place: Place, kind: Kind) -> None:
+    assert list(opened(kind, place, sample()).read(MARCH).batches()) == []
+
+
+def test_a_source_without_rows_gives_no_batch(place: Place, kind: Kind) -> None:
+    assert list(opened(kind, place, sample(0), may_be_empty=True).read(JANUARY).batches()) == []
+
+
+def test_a_missing_column_names_the_column(place: Place, kind: Kind) -> None:
+    source = opened(kind, place, sample().drop_columns(["value"]))
+    with pytest.raises(SourceError, match="value") as caught:
+        read(source)
+    assert caught.value.where
     assert caught.value.remedy
 
 
-def test_a_value_that_does_not_fit_its_type_names_file_and_column(tmp_path: Path, writer: Writer) -> None:
-    path = writer(tmp_path, sample())
-    with pytest.raises(SourceError, match="name") as caught:
-        rows_of(source(path, columns={**COLUMNS, "name": "int32"}), JANUARY)
-    assert str(path) in caught.value.where
-    assert "column name" in caught.value.where
+def test_a_column_that_is_not_declared_is_noted(place: Place, kind: Kind) -> None:
+    notes = read(opened(kind, place, sample()))[2]
+    assert any("unread" in note for note in notes), notes
 
 
-def test_a_row_that_belongs_to_no_partition_is_an_error_and_not_dropped(tmp_path: Path, writer: Writer) -> None:
-    table = sample()
-    months = pa.array([None, *table["month"].to_pylist()[1:]], pa.int32())
-    path = writer(tmp_path, table.set_column(2, "month", months))
-    with pytest.raises(SourceError, match="no value in partition column 'month'"):
-        rows_of(source(path), JANUARY)
+def test_a_value_that_does_not_fit_sets_its_record_aside_and_no_other(place: Place, kind: Kind) -> None:
+    names = dict.fromkeys(range(ROWS), "12") | {200: "twelve", 201: "13.5"}
+    source = opened(kind, place, changed("name", names), columns={**COLUMNS, "name": "int32"})
+    rows, rejects, _ = read(source)
+    expected = sample().filter(pc.equal(sample()["month"], 1))["id"].to_pylist()
+    assert rows["id"].to_pylist() == [number for number in expected if number not in (200, 201)]
+    expected_rejects = [number for number in (200, 201) if number in expected]
+    assert len(expected_rejects) == rejects.num_rows
+    for reject in rejects.to_pylist():
+        assert (reject["partition_key"], reject["reason"], reject["column"]) == ("2020-01", "type", "name")
+        assert "twelve" not in reject["detail"]
+        assert "twelve" in reject["raw"] or "13.5" in reject["raw"]
+        assert reject["line"] > 0
+        assert len(reject["sha256"]) == len(hashlib.sha256().hexdigest())
 
 
-def test_bytes_that_are_not_the_format_are_a_source_error(tmp_path: Path, writer: Writer) -> None:
-    path = writer(tmp_path, sample())
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2] if path.suffix == ".gz" else b"\x00\xff" * 200)
+def test_rows_and_records_set_aside_of_all_partitions_are_the_source(place: Place, kind: Kind) -> None:
+    names = {index: "x" if index % 50 == 0 else "12" for index in range(ROWS)}
+    source = opened(kind, place, changed("name", names), columns={**COLUMNS, "name": "int32"})
+    found = [read(source, Partition(f"2020-{month:02d}")) for month in (1, 2, 3)]
+    assert sum(rows.num_rows + rejects.num_rows for rows, rejects, _ in found) == ROWS
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "reason"),
+    [("month", None, "no_partition"), ("month", 13, "no_partition"), ("year", 2021, "outside")],
+)
+def test_a_record_of_no_partition_of_the_domain_is_set_aside_unassigned(
+    place: Place, kind: Kind, column: str, value: int | None, reason: str
+) -> None:
+    source = opened(kind, place, changed(column, {7: value}))
+    for partition in (JANUARY, MARCH):
+        rows, rejects, _ = read(source, partition)
+        assert 7 not in rows["id"].to_pylist()
+        assert [(row["partition_key"], row["reason"]) for row in rejects.to_pylist()] == [(UNASSIGNED, reason)]
+
+
+def test_raw_text_is_what_stands_at_its_offset(place: Place, kind: Kind) -> None:
+    if not kind.text:
+        pytest.skip("records of this kind have no place in a text")
+    source = opened(kind, place, changed("name", {5: "x"}), columns={**COLUMNS, "name": "int32"})
+    rejects = read(source)[1].to_pylist()
+    assert rejects
+    assert all(row["offset"] > 0 and row["length"] >= len(row["raw"]) for row in rejects)
+
+
+def test_an_equal_source_has_an_equal_fingerprint_and_a_changed_one_another(place: Place, kind: Kind) -> None:
+    source = opened(kind, place, sample())
+    _age(place)
+    before = source.fingerprint(JANUARY)
+    assert before == source.fingerprint(JANUARY)
+    if kind.fingerprints:
+        time.sleep(0.01)
+        kind.write(place, sample(ROWS - 1))
+        assert source.fingerprint(JANUARY) != before or before is None
+
+
+def _age(place: Place) -> None:
+    for path in place.folder.rglob("*"):
+        os.utime(path, (time.time() - 60,) * 2)
+
+
+def test_what_is_not_in_the_format_is_a_source_error(place: Place, kind: Kind) -> None:
+    if kind.spoil is None:
+        pytest.skip("nothing to spoil")
+    source = opened(kind, place, sample())
+    kind.spoil(place)
     with pytest.raises(SourceError) as caught:
-        rows_of(source(path), JANUARY)
-    assert str(path) in caught.value.where
+        rows, rejects, _ = read(source)
+        assert rows.num_rows == 0
+        assert rejects.num_rows > 0
+        raise SourceError("every record set aside", where="here", remedy="none")
+    assert caught.value.where
+    assert caught.value.remedy
 
 
-def test_an_absent_file_is_a_source_error(tmp_path: Path, writer: Writer) -> None:
-    path = writer(tmp_path, sample())
-    reader = source(path)
-    path.unlink()
-    with pytest.raises(SourceError, match="no such file"):
-        rows_of(reader, JANUARY)
+def test_a_source_that_is_not_there_is_a_source_error(place: Place, kind: Kind) -> None:
+    if kind.remove is None:
+        pytest.skip("nothing to take away")
+    source = opened(kind, place, sample())
+    kind.remove(place)
+    with pytest.raises(SourceError) as caught:
+        read(source)
+    assert caught.value.remedy

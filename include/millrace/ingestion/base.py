@@ -1,9 +1,10 @@
-"""What every source is: a stream of record batches of the declared types, for one partition at a time."""
+"""What every source is: a stream of record batches of the declared types, and the records that could not be read."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Protocol
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
@@ -12,11 +13,90 @@ import pyarrow.compute as pc
 from millrace.errors import SourceError, SpecError
 from millrace.lake.schema import arrow_schema
 from millrace.partition import Partition
-from millrace.spec.domain import SourceSpec
+from millrace.spec.source import SourceSpec
+
+UNASSIGNED = "unassigned"
+"""Key under which records stand of which nobody can tell the partition."""
+
+REJECTS = pa.schema(
+    [
+        ("partition_key", pa.string()),
+        ("reason", pa.string()),
+        ("column", pa.string()),
+        ("detail", pa.string()),
+        ("file", pa.string()),
+        ("line", pa.int64()),
+        ("offset", pa.int64()),
+        ("length", pa.int64()),
+        ("header", pa.string()),
+        ("raw", pa.string()),
+        ("sha256", pa.string()),
+    ]
+)
+"""A record that could not be read as declared.
+
+`partition_key` is the asked partition's or `unassigned`. `reason` is one of `parse` (not a record of the declared
+form), `encoding`, `type` (a value does not fit its column), `oversized`, `no_partition` (no or an unreadable value in
+a partition column), `outside` (a partition before the domain's first or after its last). `column` is the first column
+at fault, `detail` the fault in words and without the value. `line` counts from 1 as an editor does (the n-th record
+where there are no lines), `offset` and `length` are bytes of the unpacked file. `header` is the CSV header line that
+`raw` is read with. `raw` is the record as it came (JSON of its fields where it never was text); null where it is
+longer than `max_record_bytes`. `sha256` is of its bytes.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connection:
+    """What an Airflow connection holds, without Airflow.
+
+    Attributes:
+        name: its id.
+        kind: its type (`postgres`, `sqlite`, `aws`, `http` …).
+        host: host, or path of an SQLite file.
+        port: port.
+        login: user or access key.
+        password: password, token or secret key.
+        schema: database.
+        extra: further values.
+    """
+
+    name: str
+    kind: str
+    host: str = ""
+    port: int | None = None
+    login: str = ""
+    password: str = field(default="", repr=False)
+    schema: str = ""
+    extra: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+Connections = Callable[[str], Connection]
+"""Gives the connection of a name, or raises SourceError."""
+
+
+class Reading(Protocol):
+    """One pass over a partition of a source. Memory stays bounded, whatever the source holds."""
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """The rows of the partition, in the order of the source, in the declared types (not yet tokenised).
+
+        Raises:
+            SourceError: the source has not what its spec declares; names place, column and remedy.
+            SourceUnavailableError: it went away in between; a new reading starts from the beginning.
+        """
+        ...
+
+    def rejects(self) -> Iterator[pa.RecordBatch]:
+        """The records that could not be read, as `REJECTS`; asked for after `batches` has ended."""
+        ...
+
+    def notes(self) -> list[str]:
+        """What people should know, such as columns that are not declared; asked for after `batches` has ended."""
+        ...
 
 
 class Source(Protocol):
-    """A stream of Arrow record batches with bounded memory. Reading twice gives the same rows in the same order."""
+    """Where rows come from. Reading twice gives the same rows in the same order."""
 
     @property
     def schema(self) -> pa.Schema:
@@ -25,15 +105,18 @@ class Source(Protocol):
 
     @property
     def origin(self) -> str:
-        """Where it reads from, for messages and lineage."""
+        """Where it reads from, for messages and lineage; no secrets."""
         ...
 
-    def batches(self, partition: Partition) -> Iterator[pa.RecordBatch]:
-        """The rows of a partition (all rows of a static source), in the order of the source.
+    def fingerprint(self, partition: Partition) -> str | None:
+        """What names the bytes a reading would see, found out without reading them; None where that cannot be known.
 
-        Raises:
-            SourceError: the source has not what its spec declares; names place, column and remedy.
+        Equal fingerprints mean an equal reading: size, times and inode of files, an ETag, a table's version.
         """
+        ...
+
+    def read(self, partition: Partition) -> Reading:
+        """Start one pass over the rows of a partition (all rows of a static source)."""
         ...
 
 
@@ -59,21 +142,10 @@ def partition_values(spec: SourceSpec, partition: Partition) -> dict[str, pa.Sca
     return found
 
 
-def keep_partition(batch: pa.RecordBatch, values: Mapping[str, pa.Scalar], *, origin: str) -> pa.RecordBatch:
-    """The rows of a batch that hold these values.
-
-    Raises:
-        SourceError: a row has no value there, so that no partition would ever hold it.
-    """
-    mask = None
-    for column, value in values.items():
-        present = batch.column(column)
-        if present.null_count:
-            raise SourceError(
-                f"{present.null_count} rows have no value in partition column {column!r}: no partition would hold them",
-                where=f"{origin}, column {column}",
-                remedy="fill the column in the source, or partition by another one",
-            )
-        equal = pc.equal(present, value)
-        mask = equal if mask is None else pc.and_(mask, equal)
-    return batch if mask is None else batch.filter(mask)
+def missing_column(column: str, present: list[str], *, where: str) -> SourceError:
+    """The error of a declared column that a source does not have."""
+    return SourceError(
+        f"column {column!r} is missing; there are: {', '.join(present[:30])}",
+        where=f"{where}, column {column}",
+        remedy=f"deliver it with column {column!r}, or correct `columns` of the source",
+    )

@@ -1,150 +1,228 @@
-"""CSV as record batches: streamed, declared types only, each fault with column and line."""
+"""CSV: whole blocks by Arrow's reader, strict about types; single records by the same rules and a few more."""
 
 from __future__ import annotations
 
 import codecs
-import csv
-import gzip
-import io
 import re
-import zipfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import BinaryIO, cast
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from millrace.errors import SourceError
+from millrace.ingestion.base import missing_column
+from millrace.ingestion.block import Extent
+from millrace.ingestion.cast import Mask
+from millrace.ingestion.csv_grammar import Grammar
+from millrace.ingestion.text_file import TextFile
+from millrace.ingestion.text_format import ENCODING_FAULT, Converted, Record, Task, is_utf8
+from millrace.ingestion.value import FALSE, TRUE, convert, is_doubtful
+from millrace.lake.schema import TIMESTAMP
 
 HEADER_BYTES = 1 << 20
-_BLOCK_BYTES = 1 << 22
-_COLUMN = re.compile(r"CSV column #(\d+)")
-_ROW = re.compile(r"Row #(\d+)")
+_COLUMN = re.compile(r"CSV column #(\d+).*zone offset", re.DOTALL)
+_NAIVE = pa.timestamp("us")
 
 
-@contextmanager
-def open_bytes(path: Path) -> Iterator[BinaryIO]:
-    """The bytes of a file, unpacked where its name ends in `.gz` or `.zip`.
+def read_header(file: TextFile, task: Task, grammar: Grammar) -> CsvFormat:
+    """The format of a CSV file by its first line; blank lines before it and a mark of byte order are skipped.
 
     Raises:
-        SourceError: the archive does not hold exactly one file.
+        SourceError: there is none, or a declared column does not stand in it once.
     """
-    if path.suffix == ".gz":
-        with gzip.open(path, "rb") as unpacked:
-            yield cast("BinaryIO", unpacked)
-    elif path.suffix == ".zip":
-        with zipfile.ZipFile(path) as archive:
-            members = [item.filename for item in archive.infolist() if not item.is_dir()]
-            if len(members) != 1:
-                raise SourceError(
-                    f"the archive holds {len(members)} files where one is expected: {members[:5]}",
-                    where=str(path),
-                    remedy="pack one CSV file into it",
-                )
-            with _open_member(path, archive, members[0]) as member:
-                yield member
-    else:
-        with path.open("rb") as stream:
-            yield stream
-
-
-def _open_member(path: Path, archive: zipfile.ZipFile, name: str) -> BinaryIO:
-    try:
-        return cast("BinaryIO", archive.open(name))
-    except RuntimeError as error:  # a password is asked for, or Python does not know the compression
-        raise SourceError(
-            f"the archive cannot be opened: {error}", where=str(path), remedy="pack it with deflate and no password"
-        ) from error
-
-
-def read_csv(path: Path, schema: pa.Schema, null_values: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """Batches of the declared columns. Memory stays within a few blocks, whatever the file holds.
-
-    One thread: it is the faster way for a stream, and the only one in which faults know their row.
-
-    Raises:
-        SourceError: a declared column is missing or doubled, or a value or row cannot be read as declared.
-    """
-    from pyarrow import csv as arrow_csv
-
-    header = _header(path)
-    _check_header(path, header, schema)
-    try:
-        with open_bytes(path) as stream:
-            yield from arrow_csv.open_csv(
-                stream,
-                read_options=arrow_csv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES),
-                parse_options=arrow_csv.ParseOptions(newlines_in_values=True),
-                convert_options=arrow_csv.ConvertOptions(
-                    column_types=schema,
-                    include_columns=schema.names,
-                    null_values=list(null_values),
-                    strings_can_be_null=True,
-                ),
-            )
-    except pa.ArrowInvalid as error:
-        raise _explain(path, header, schema, str(error)) from error
-
-
-def _header(path: Path) -> list[str]:
-    with open_bytes(path) as stream:
-        start = stream.read(HEADER_BYTES)
-    if not start.strip():
-        raise SourceError("the file is empty", where=str(path), remedy="deliver the file again, with its header line")
-    text = start.removeprefix(codecs.BOM_UTF8).decode("utf-8", errors="replace")
-    found: list[str] = next((row for row in csv.reader(io.StringIO(text, newline="")) if row), [])
-    return found
-
-
-def _check_header(path: Path, header: Sequence[str], schema: pa.Schema) -> None:
-    for column in schema.names:
-        if (times := header.count(column)) != 1:
-            what = f"column {column!r} is missing" if not times else f"column {column!r} stands {times} times"
+    text = file.read(0, HEADER_BYTES)
+    marked = len(codecs.BOM_UTF8) if text.startswith(codecs.BOM_UTF8) else 0
+    extents = grammar.records(text[marked:], final=len(text) == file.size)
+    found = next((item for item in extents if item.end > item.start), None)
+    if found is None:
+        what = "the file is empty" if not text[marked:].strip() else f"no header line in {HEADER_BYTES} bytes"
+        raise SourceError(what, where=file.name, remedy="deliver the file again, with its header line")
+    line = text[marked + found.start : marked + found.end]
+    names = [name.decode("utf-8", errors="backslashreplace") for name in grammar.fields(line)]
+    for column in task.spec.columns:
+        if (times := names.count(column)) > 1:
             raise SourceError(
-                f"{what} in the header: {', '.join(header[:30])}",
-                where=f"{path}, line 1, column {column}",
-                remedy=f"deliver the file with one column {column!r}, or correct `columns` of the source",
+                f"column {column!r} stands {times} times in the header: {', '.join(names[:30])}",
+                where=f"{file.name}, line {file.line_of(marked + found.start)}, column {column}",
+                remedy=f"deliver the file with one column {column!r}",
             )
+        if not times:
+            raise missing_column(column, names, where=f"{file.name}, line {file.line_of(marked + found.start)}")
+    return CsvFormat(task=task, grammar=grammar, line=line, names=names, start=marked + found.next)
 
 
-def _explain(path: Path, header: Sequence[str], schema: pa.Schema, fault: str) -> SourceError:
-    column, row = _COLUMN.search(fault), _ROW.search(fault)
-    place = [str(path)]
-    if row:
-        place.append(f"line {_line_of(path, int(row[1]))}")
-    told = fault[row.end() :].lstrip(": ") if row else fault
-    if column is None:
-        remedy = "mend that line (its fields are not those of the header), or deliver the file again"
-        return SourceError(f"cannot read a row: {_short(told)}", where=", ".join(place), remedy=remedy)
-    name = header[int(column[1])]
-    place.append(f"column {name}")
-    remedy = "mend the value in the source, or correct `columns` or `null_values` of the source's spec"
-    if "zone offset" in told:
-        remedy = "write the zone into the value (2013-01-01T00:00:00Z): a time without one is ambiguous"
-    if "UTF8" in told:
-        remedy = "deliver the file in UTF-8"
-    return SourceError(
-        f"a value of column {name!r} is not {schema.field(name).type}: {_short(told)}",
-        where=", ".join(place),
-        remedy=remedy,
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CsvFormat:
+    """Records of one CSV file.
 
+    Attributes:
+        task: what is asked for.
+        grammar: where records begin and end.
+        line: the header line.
+        names: the fields it names.
+        start: offset of the first record.
+    """
 
-def _line_of(path: Path, record: int) -> int:
-    """The line at which a record ends, counted as an editor does; the header is record 1, blank lines are none."""
-    with open_bytes(path) as stream:
-        text = io.TextIOWrapper(stream, encoding="utf-8", errors="replace", newline="")
-        reader = csv.reader(text)
+    task: Task
+    grammar: Grammar
+    line: bytes
+    names: Sequence[str]
+    start: int
+    _naive: set[str] = field(init=False, default_factory=set)
+    _nulls: frozenset[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_nulls", frozenset(self.task.spec.null_values))
+
+    @property
+    def header(self) -> str:
+        """The header line."""
+        return self.line.decode("utf-8", errors="backslashreplace")
+
+    @property
+    def undeclared(self) -> list[str]:
+        """Fields that no declared column is read from."""
+        return [name for name in self.names if name not in self.task.spec.columns]
+
+    def cut(self, text: bytes, *, final: bool) -> tuple[int, bool]:
+        """How many bytes are whole records, and whether their quotes stand as they should."""
+        return self.grammar.cut(text, final=final)
+
+    def records(self, text: bytes, *, final: bool = True) -> Iterator[Extent]:
+        """The records of a text."""
+        return self.grammar.records(text, final=final)
+
+    def convert(self, text: bytes) -> Converted | None:
+        """All records of a text; None where the fields are not those of the header, or bytes are no text."""
+        if self._has_header(text) or not is_utf8(text):
+            return None
+        kinds: dict[str, pa.DataType] = {item.name: item.type for item in self.task.schema}
+        kinds |= dict.fromkeys(self._naive, _NAIVE)
+        while True:
+            try:
+                table = self._parse(text, kinds)
+                break
+            except pa.ArrowInvalid as error:
+                column = _COLUMN.search(str(error))
+                name = self.names[int(column[1])] if column else ""
+                if self.task.zone is None or kinds.get(name) != TIMESTAMP:
+                    return self._convert_texts(text)
+                kinds[name] = _NAIVE
+        columns = [self._finish(table[name], kinds[name]) for name in self.task.schema.names]
+        if any(column is None for column in columns) or self._has_hexadecimal(text):
+            return self._convert_texts(text)
+        self._naive.update(name for name, kind in kinds.items() if kind == _NAIVE)
+        return Converted(pa.RecordBatch.from_arrays(columns, schema=self.task.schema))
+
+    def _has_header(self, text: bytes) -> bool:
+        """Whether the header line stands in a text as a line of its own."""
+        at, size = text.find(self.line), len(self.line)
+        while at >= 0:
+            before, after = text[max(0, at - 3) : at], text[at + size : at + size + 1]
+            begins = before[-1:] in b"\r\n" or before == codecs.BOM_UTF8
+            if begins and after in (b"", b"\r", b"\n"):
+                return True
+            at = text.find(self.line, at + 1)
+        return False
+
+    def _parse(self, text: bytes, kinds: Mapping[str, pa.DataType]) -> pa.Table:
+        from pyarrow import csv
+
+        return csv.read_csv(
+            pa.BufferReader(text),
+            read_options=csv.ReadOptions(
+                use_threads=False,
+                block_size=len(text) + 1,
+                column_names=[name if name in kinds else f"#{index}" for index, name in enumerate(self.names)],
+            ),
+            parse_options=csv.ParseOptions(delimiter=chr(self.grammar.delimiter), newlines_in_values=True),
+            convert_options=csv.ConvertOptions(
+                check_utf8=False,
+                column_types=kinds,
+                include_columns=list(kinds),
+                null_values=self.task.spec.null_values,
+                strings_can_be_null=True,
+                true_values=_cased(TRUE),
+                false_values=_cased(FALSE),
+            ),
+        )
+
+    def _finish(self, values: pa.ChunkedArray, kind: pa.DataType) -> pa.Array | None:
+        """A column in its declared type; None where Arrow read what is none, such as 1e400 as infinity."""
+        column = values.combine_chunks()
+        if kind == _NAIVE:
+            try:
+                column = pc.cast(pc.assume_timezone(column, self.task.spec.timezone), TIMESTAMP)
+            except (pa.ArrowInvalid, ValueError):
+                return None
+        return None if is_doubtful(column) else column
+
+    def _has_hexadecimal(self, text: bytes) -> bool:
+        """Whether a number may stand in hexadecimal, which Arrow reads, wrapping around where it is too large."""
+        if not any(pa.types.is_integer(item.type) for item in self.task.schema):
+            return False
+        for mark in (b"x", b"X"):
+            at = text.find(mark)
+            while at > 0:
+                if text[at - 1 : at] == b"0" and not text[max(0, at - 2) : at - 1].isalnum():
+                    return True
+                at = text.find(mark, at + 1)
+        return False
+
+    def _convert_texts(self, text: bytes) -> Converted | None:
+        """The same by our own rules for single values, which are wider than Arrow's."""
         try:
-            for row in reader:
-                record -= bool(row)
-                if not record:
-                    break
-        except csv.Error:
-            pass  # a field over the csv module's limit: the line reached is the best answer there is
-        return reader.line_num
+            table = self._parse(text, dict.fromkeys(self.task.schema.names, pa.string()))
+        except pa.ArrowInvalid:
+            return None
+        columns = []
+        misfits: Mask | None = None
+        for name, kind in self.task.spec.columns.items():
+            column, odd = table[name].combine_chunks(), None
+            if kind != "string":
+                column, odd = convert(column, kind, self.task.zone)
+            columns.append(column)
+            misfits = odd if misfits is None else misfits if odd is None else misfits | odd
+        return Converted(pa.RecordBatch.from_arrays(columns, schema=self.task.schema), misfits)
+
+    def is_doubtful(self, record: bytes, *, sound: bool) -> bool:
+        """Whether it is no record of as many fields as the header names."""
+        if not sound or not self.grammar.has_fields(record, len(self.names)) or not is_utf8(record):
+            return True
+        return record.removeprefix(codecs.BOM_UTF8) == self.line
+
+    def look(self, record: bytes, *, sound: bool) -> Record | None:
+        """One record; None for a blank line."""
+        if not record:
+            return None
+        if record.removeprefix(codecs.BOM_UTF8) == self.line:
+            return Record({}, ("parse", None, "the header stands again"))
+        fields = self.grammar.fields(record)
+        texts = self._texts(fields)
+        if not is_utf8(record):
+            return Record(texts, ENCODING_FAULT)
+        if not sound:
+            return Record(texts, ("parse", None, "a quoted field does not end where a field may end"))
+        if len(fields) != len(self.names):
+            return Record(texts, ("parse", None, f"{len(fields)} fields where the header has {len(self.names)}"))
+        return Record(texts)
+
+    def _texts(self, fields: Sequence[bytes]) -> dict[str, str | None]:
+        texts = {
+            name: value.decode("utf-8", errors="backslashreplace")
+            for name, value in zip(self.names, fields, strict=False)
+            if name in self.task.spec.columns
+        }
+        return {name: None if text in self._nulls else text for name, text in texts.items()}
+
+    def glance(self, head: bytes) -> dict[str, str | None]:
+        """The values of the fields that end in the first bytes of a record."""
+        return self._texts(self.grammar.fields(head)[:-1])
+
+    def check(self) -> None:
+        """Nothing is left to be checked: the header told it all."""
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= 200 else text[:197] + "…"
+def _cased(words: Sequence[str]) -> list[str]:
+    return [form for word in words for form in {word, word.title(), word.upper()}]

@@ -1,38 +1,69 @@
-"""The source of kind `file`: CSV (plain, `.gz`, `.zip`) and Parquet."""
+"""The source of kind `file`: CSV, JSON lines and Parquet, local or in a storage, packed or not."""
 
 from __future__ import annotations
 
-import zipfile
-import zlib
+import tempfile
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Literal
 
 import pyarrow as pa
 
-from millrace.errors import SourceError
-from millrace.ingestion.base import keep_partition, partition_values
-from millrace.ingestion.csv_reader import read_csv
-from millrace.ingestion.location import locate
-from millrace.ingestion.parquet_reader import read_parquet
+from millrace.artifact import digest_of
+from millrace.errors import SourceError, SourceUnavailableError, SpecError
+from millrace.ingestion.base import Connections
+from millrace.ingestion.csv_grammar import Grammar
+from millrace.ingestion.csv_reader import read_header
+from millrace.ingestion.encoding import canonical_encoding, transcode
+from millrace.ingestion.jsonl_reader import read_lines
+from millrace.ingestion.location import SourceFile, locate
+from millrace.ingestion.parquet_reader import ParquetReader
+from millrace.ingestion.spool import Spool
+from millrace.ingestion.stream import note_undeclared
+from millrace.ingestion.text_file import TextFile
+from millrace.ingestion.text_format import Task
+from millrace.ingestion.text_reader import TextReader
+from millrace.ingestion.unpack import PACKED, local_file
 from millrace.lake.schema import arrow_schema
 from millrace.partition import Partition
-from millrace.spec.domain import SourceSpec
+from millrace.spec.source import FileSourceSpec
 
-_FORMATS = {".csv": "csv", ".csv.gz": "csv", ".csv.zip": "csv", ".zip": "csv", ".gz": "csv", ".parquet": "parquet"}
+Format = Literal["csv", "jsonl", "parquet"]
+_FORMATS: dict[str, Format] = {
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".txt": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+}
+_RESTS_S = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileSource:
-    """One file that holds all partitions; each reading filters it while it streams by.
+    """Files read one after the other, by name.
 
     Attributes:
         spec: the source as its domain declares it.
         root: folder that relative paths start at.
+        staging: folder for what is fetched, unpacked or put into UTF-8 before it is read.
+        connections: gives the connection of a name.
+        first: key of the domain's first partition.
+        last: key of its last one.
     """
 
-    spec: SourceSpec
+    spec: FileSourceSpec
     root: Path
+    staging: Path
+    connections: Connections
+    first: str | None = None
+    last: str | None = None
 
     @property
     def schema(self) -> pa.Schema:
@@ -44,30 +75,156 @@ class FileSource:
         """The URI of the spec."""
         return self.spec.uri
 
-    def batches(self, partition: Partition) -> Iterator[pa.RecordBatch]:
-        """The rows of a partition in the order of the file; batches without rows are left out.
+    def fingerprint(self, partition: Partition) -> str | None:
+        """Names, sizes, times and inodes of local files, or what a storage tells; None where a file is still warm.
+
+        A file may change twice within the tick of a clock, so one that changed in the last two seconds has none.
+        """
+        stamps = [_stamp(file) for file in self.files(partition)]
+        return None if not stamps or None in stamps else digest_of(stamps)
+
+    def files(self, partition: Partition) -> list[SourceFile]:
+        """The files of a partition, by name.
 
         Raises:
-            SourceError: the file is absent, unreadable, or has not what `columns` declares.
+            SourceError: there is none where one is named, or its place cannot be read.
+            SourceUnavailableError: the storage does not answer.
         """
-        path = locate(self.spec.uri, self.root)
-        values = partition_values(self.spec, partition)
-        try:
-            for batch in self._read(path):
-                kept = keep_partition(batch, values, origin=str(path))
-                if kept.num_rows:
-                    yield kept
-        except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
-            raise SourceError(
-                f"cannot be read: {error}", where=str(path), remedy="check its rights, or deliver the file again"
-            ) from error
+        connection = self.connections(self.spec.connection) if self.spec.connection else None
+        return locate(self.spec.uri, self.root, partition=partition.key, connection=connection)
 
-    def _read(self, path: Path) -> Iterator[pa.RecordBatch]:
-        ending = next((item for item in ("".join(path.suffixes[-2:]), path.suffix) if item in _FORMATS), "")
-        if not ending:
+    def read(self, partition: Partition) -> FileReading:
+        """Start one pass over the rows of a partition.
+
+        Raises:
+            SpecError: no such encoding or delimiter.
+        """
+        return FileReading(
+            source=self,
+            task=Task(spec=self.spec, partition=partition, first=self.first, last=self.last),
+            encoding=canonical_encoding(self.spec.encoding),
+            grammar=Grammar(self.spec.delimiter),
+        )
+
+
+@dataclass(slots=True, kw_only=True)
+class FileReading:
+    """One pass over the files of a partition.
+
+    Attributes:
+        source: whose files.
+        task: what is asked for.
+        encoding: of text files.
+        grammar: of CSV.
+    """
+
+    source: FileSource
+    task: Task
+    encoding: str
+    grammar: Grammar
+    _spool: Spool = field(default_factory=Spool, init=False)
+    _undeclared: dict[str, None] = field(default_factory=dict, init=False)
+    _notes: list[str] = field(default_factory=list, init=False)
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """The rows of the partition in the order of the files; batches without rows are left out.
+
+        Raises:
+            SourceError: a file is absent, unreadable, or has not what `columns` declares.
+            SourceUnavailableError: its storage does not answer.
+        """
+        files = self.source.files(self.task.partition)
+        if not files:
+            self._no_files()
+        for file in files:
+            try:
+                yield from self._file(file)
+            except FileNotFoundError as error:
+                raise SourceUnavailableError(
+                    "the file was taken away while it was read", where=file.place, remedy="try again once it is back"
+                ) from error
+            except OSError as error:
+                raise SourceError(
+                    f"cannot be read: {error.strerror or error}",
+                    where=file.place,
+                    remedy="check its rights, or deliver the file again",
+                ) from error
+        note_undeclared(self.task.spec, list(self._undeclared), self._notes)
+
+    def _no_files(self) -> None:
+        told = f"no such file for partition {self.task.partition.key}"
+        if not self.task.spec.may_be_empty:
             raise SourceError(
-                f"unknown format {path.suffix!r}", where=str(path), remedy=f"use one of {', '.join(sorted(_FORMATS))}"
+                told,
+                where=self.source.origin,
+                remedy="run the task again once the file has landed, or set may_be_empty: true",
             )
-        if _FORMATS[ending] == "parquet":
-            return read_parquet(path, self.schema)
-        return read_csv(path, self.schema, self.spec.null_values)
+        self._notes.append(told)
+
+    def _file(self, file: SourceFile) -> Iterator[pa.RecordBatch]:
+        spec = self.source.spec
+        kind = format_of(file.name, spec)
+        with ExitStack() as opened:
+            folder = Path(opened.enter_context(tempfile.TemporaryDirectory(dir=self.source.staging)))
+            path = opened.enter_context(local_file(file, folder, max_unpacked_bytes=spec.max_unpacked_bytes))
+            if kind == "parquet":
+                reader = ParquetReader(path=path, name=file.place, task=self.task, label=file.name, spool=self._spool)
+                yield from reader.batches()
+                self._undeclared.update(dict.fromkeys(reader.undeclared))
+            else:
+                yield from self._text(self._opened(path, folder, file.place, opened), kind, file.name)
+
+    def _opened(self, path: Path, folder: Path, where: str, opened: ExitStack) -> TextFile:
+        if self.encoding == "utf_8":
+            return opened.enter_context(TextFile(path, where))
+        copy = folder / "utf8"
+        original = transcode(path, copy, self.encoding, name=where)
+        return opened.enter_context(TextFile(copy, where, original))
+
+    def _text(self, text: TextFile, kind: Format, label: str) -> Iterator[pa.RecordBatch]:
+        format_ = read_header(text, self.task, self.grammar) if kind == "csv" else read_lines(text, self.task)
+        yield from TextReader(file=text, format=format_, task=self.task, label=label, spool=self._spool).batches()
+        self._undeclared.update(dict.fromkeys(format_.undeclared))
+
+    def rejects(self) -> Iterator[pa.RecordBatch]:
+        """The records that could not be read."""
+        return self._spool.read()
+
+    def notes(self) -> list[str]:
+        """Fields that are not declared, and a partition without files."""
+        return list(self._notes)
+
+
+def format_of(name: str, spec: FileSourceSpec) -> Format:
+    """The format of a file, told by the spec or by its name; an archive that does not tell holds CSV.
+
+    Raises:
+        SpecError: neither tells.
+    """
+    if spec.format != "auto":
+        return spec.format
+    endings = [ending.lower() for ending in PurePosixPath(name).suffixes]
+    packed = bool(endings) and endings[-1] in PACKED
+    inner = endings[-2:-1] if packed else endings[-1:]
+    if inner and inner[0] in _FORMATS:
+        return _FORMATS[inner[0]]
+    if packed:
+        return "csv"
+    raise SpecError(
+        f"the name does not tell the format: {PurePosixPath(name).name}",
+        where=name,
+        remedy="set `format` of the source to csv, jsonl or parquet",
+    )
+
+
+def _stamp(file: SourceFile) -> list[object] | None:
+    if file.storage is not None:
+        told = file.storage.stamp(file.path)
+        return None if told is None else [file.name, *told]
+    try:
+        found = Path(file.path).stat()
+    except OSError:
+        return None
+    if max(found.st_mtime, found.st_ctime) > time.time() - _RESTS_S:
+        return None
+    return [file.name, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]

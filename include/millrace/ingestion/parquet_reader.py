@@ -1,59 +1,80 @@
-"""Parquet as record batches: declared columns only, cast to the declared types where nothing is lost."""
+"""Parquet as record batches of the declared columns, conformed to their types."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from millrace.errors import SourceError
+from millrace.ingestion.base import missing_column
+from millrace.ingestion.conform import conform
+from millrace.ingestion.spool import Spool
+from millrace.ingestion.text_format import Task
 
 _BATCH_ROWS = 1 << 16
 
 
-def read_parquet(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """Batches of the declared columns.
+@dataclass(slots=True, kw_only=True)
+class ParquetReader:
+    """Reads one Parquet file once. Records have numbers there, no offsets; what is set aside are its declared fields.
 
-    Raises:
-        SourceError: not Parquet, a declared column is missing, or a value does not fit its declared type.
+    Attributes:
+        path: where it lies.
+        name: of the file, for messages.
+        task: what is asked for.
+        label: what the file is called in rejects.
+        spool: takes the rejects.
+        undeclared: columns that no declared one is read from.
     """
-    from pyarrow import parquet
 
-    try:
-        with parquet.ParquetFile(path) as file:
-            _check_columns(path, file.schema_arrow, schema)
-            for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=schema.names, use_threads=False):
-                columns = [_cast(path, field, batch.column(field.name)) for field in schema]
-                yield pa.RecordBatch.from_arrays(columns, schema=schema)
-    except pa.ArrowInvalid as error:
-        raise SourceError(f"not a Parquet file: {error}", where=str(path), remedy="deliver the file again") from error
+    path: Path
+    name: str
+    task: Task
+    label: str
+    spool: Spool
+    undeclared: list[str] = field(init=False, default_factory=list)
 
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """The rows of the partition in the order of the file.
 
-def _check_columns(path: Path, present: pa.Schema, schema: pa.Schema) -> None:
-    for field in schema:
-        if field.name not in present.names:
-            raise SourceError(
-                f"column {field.name!r} is missing; there are: {', '.join(present.names[:30])}",
-                where=f"{path}, column {field.name}",
-                remedy=f"deliver the file with column {field.name!r}, or correct `columns` of the source",
+        Raises:
+            SourceError: not Parquet, or it has not the declared columns.
+        """
+        number = 1
+        for batch in self._read():
+            good, bad = conform(
+                batch,
+                self.task.spec,
+                self.task.partition,
+                where=self.name,
+                first_record=number,
+                first=self.task.first,
+                last=self.task.last,
+                file=self.label,
             )
-        kind = present.field(field.name).type
-        if pa.types.is_timestamp(field.type) and pa.types.is_timestamp(kind) and kind.tz is None:
+            number += batch.num_rows
+            if bad is not None:
+                self.spool.write(bad)
+            if good.num_rows:
+                yield good
+
+    def _read(self) -> Iterator[pa.RecordBatch]:
+        from pyarrow import parquet
+
+        names = list(self.task.spec.columns)
+        try:
+            with parquet.ParquetFile(self.path) as file:
+                present = file.schema_arrow.names
+                self.undeclared = [name for name in present if name not in names]
+                for name in names:
+                    if name not in present:
+                        raise missing_column(name, present, where=self.name)
+                yield from file.schema_arrow.empty_table().select(names).to_batches()
+                yield from file.iter_batches(batch_size=_BATCH_ROWS, columns=names, use_threads=False)
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise SourceError(
-                f"column {field.name!r} holds times without a zone, which is ambiguous",
-                where=f"{path}, column {field.name}",
-                remedy="write the column as timestamps with a zone",
-            )
-
-
-def _cast(path: Path, field: pa.Field, values: pa.Array) -> pa.Array:
-    try:
-        return pc.cast(values, field.type, safe=True)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise SourceError(
-            f"column {field.name!r} is {values.type} and does not fit {field.type}: {error}",
-            where=f"{path}, column {field.name}",
-            remedy="mend the values, or correct the type in `columns` of the source",
-        ) from error
+                f"not a Parquet file: {error}", where=self.name, remedy="deliver the file again"
+            ) from error

@@ -4,20 +4,26 @@ from pathlib import Path
 
 import pytest
 
-from millrace.errors import SourceError
+from millrace.errors import SourceError, SourceUnavailableError
+from millrace.ingestion.base import Connection
+from millrace.ingestion.fsspec_storage import options_of
 from millrace.ingestion.location import locate
+
+
+def paths(uri: str, root: Path, partition: str = "2020-01") -> list[Path]:
+    return [Path(file.path) for file in locate(uri, root, partition=partition)]
 
 
 def test_a_relative_path_starts_at_the_root(tmp_path: Path) -> None:
     (tmp_path / "a.csv").touch()
-    assert locate("a.csv", tmp_path) == tmp_path / "a.csv"
+    assert paths("a.csv", tmp_path) == [tmp_path / "a.csv"]
 
 
 def test_an_absolute_path_and_a_file_uri_are_the_same_file(tmp_path: Path) -> None:
-    path = tmp_path / "with space.csv"
+    path = tmp_path / "with space#1.csv"
     path.touch()
-    assert locate(str(path), Path("/")) == path
-    assert locate(path.as_uri(), Path("/")) == path
+    assert paths(str(path), Path("/")) == [path]
+    assert paths(path.as_uri(), Path("/")) == [path]
 
 
 def test_a_file_of_a_package_is_found_without_importing_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,7 +32,39 @@ def test_a_file_of_a_package_is_found_without_importing_it(tmp_path: Path, monke
     (package / "__init__.py").write_text("raise RuntimeError('imported')")
     (package / "a.csv").touch()
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert locate("package://shipped_data/a.csv", Path("/")) == package / "a.csv"
+    assert paths("package://shipped_data/a.csv", Path("/")) == [package / "a.csv"]
+    assert paths("package://shipped_data/?.csv", Path("/")) == [package / "a.csv"]
+
+
+def test_patterns_and_partitions_name_files_that_are_there(tmp_path: Path) -> None:
+    for name in ("a-2020-01.csv", "a-2020-02.csv", "a-[1].csv", "b.csv"):
+        (tmp_path / name).touch()
+    assert [path.name for path in paths("a-*.csv", tmp_path)] == ["a-2020-01.csv", "a-2020-02.csv", "a-[1].csv"]
+    assert [path.name for path in paths("a-[?].csv", tmp_path)] == ["a-[1].csv"]
+    assert [path.name for path in paths("?-{partition}.csv", tmp_path)] == ["a-2020-01.csv"]
+    assert [file.name for file in locate(f"file://{tmp_path}/b*", Path("/"))] == [f"file://{tmp_path}/b.csv"]
+    assert paths("x{partition}.csv", tmp_path) == paths("nowhere/*.csv", tmp_path) == []
+
+
+def test_a_folder_may_carry_the_partition_but_no_pattern(tmp_path: Path) -> None:
+    (tmp_path / "2020-01").mkdir()
+    (tmp_path / "2020-01" / "a.csv").touch()
+    assert len(paths("{partition}/*.csv", tmp_path)) == 1
+    with pytest.raises(SourceError, match="a pattern in the folder's name"):
+        paths("*/a.csv", tmp_path)
+
+
+def test_links_of_a_pattern_that_lead_away_or_nowhere_are_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (tmp_path / "secret.csv").touch()
+    (folder / "loop.csv").symlink_to("loop.csv")
+    with pytest.raises(SourceError, match="leads to no file"):
+        paths("in/*.csv", tmp_path)
+    (folder / "loop.csv").unlink()
+    (folder / "a.csv").symlink_to(tmp_path / "secret.csv")
+    with pytest.raises(SourceError, match="leads out of its folder"):
+        paths("in/*.csv", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -68,5 +106,39 @@ def test_an_absent_file_a_folder_and_an_unknown_scheme_are_told_apart(tmp_path: 
         locate("a.csv", tmp_path)
     with pytest.raises(SourceError, match="a folder, not a file"):
         locate(str(tmp_path), Path("/"))
-    with pytest.raises(SourceError, match="does not read s3:// addresses"):
-        locate("s3://bucket/a.csv", tmp_path)
+    with pytest.raises(SourceError, match="nothing here reads foo:// addresses"):
+        locate("foo://bucket/a.csv", tmp_path)
+
+
+def test_a_storage_without_its_library_names_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fsspec.registry import known_implementations
+
+    monkeypatch.setitem(known_implementations, "far", {"class": "no_such_library.Far", "err": "install far-library"})
+    with pytest.raises(SourceError, match="install far-library") as caught:
+        locate("far://bucket/a.csv", tmp_path)
+    assert "no library for far:// addresses" in caught.value.what
+
+
+def test_a_connection_is_the_options_its_storage_takes() -> None:
+    extra = {"endpoint_url": "http://127.0.0.1:1", "region_name": "eu", "anon": False}
+    aws = Connection(name="x", kind="aws", login="k", password="s", extra=extra)
+    client = {"endpoint_url": "http://127.0.0.1:1", "region_name": "eu"}
+    assert options_of("s3", aws) == {"key": "k", "secret": "s", "client_kwargs": client, "anon": False}
+    assert options_of("memory", aws) == extra
+    assert options_of("sftp", Connection(name="x", kind="sftp", login="u", password="p", port=22))["username"] == "u"
+    assert options_of("s3", None) == {}
+
+
+def test_a_storage_that_does_not_answer_is_told_without_its_secrets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    def refuse(self: MemoryFileSystem, path: str, **_: object) -> None:
+        raise ConnectionError("no answer to swordfish")
+
+    monkeypatch.setattr(MemoryFileSystem, "info", refuse)
+    connection = Connection(name="x", kind="generic", password="swordfish")
+    with pytest.raises(SourceUnavailableError, match="does not answer") as caught:
+        locate("memory://bucket/a.csv", tmp_path, connection=connection)
+    assert "swordfish" not in str(caught.value)
