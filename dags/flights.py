@@ -6,3 +6,7 @@ flights = DomainDags("flights")
 
 with flights.data() as flights_data:
     flights.sources() >> flights.build_features() >> flights.materialize_features()  # type: ignore[operator]
+
+with flights.replay():
+    replayed = flights.replay_quarantine()
+    flights.recompute(flights.list_stale_partitions(replayed))

@@ -28,6 +28,12 @@ class DataDocsLink(_PageLink):
     name = "Data Docs"
 
 
+class ReplayLink(_PageLink):
+    """The DAG that brings rows back from quarantine; only where some are there."""
+
+    name = "Replay"
+
+
 class ModelCardLink(_PageLink):
     """The model card of the evidence bundle."""
 
@@ -62,4 +68,7 @@ class RunbookLink(BaseOperatorLink):
         return RUNBOOK
 
 
-ALL_LINKS = (DataDocsLink(), ModelCardLink(), DriftReportLink(), RegistryLink(), ServiceLink(), RunbookLink())
+ALL_LINKS = (
+    *(DataDocsLink(), ReplayLink(), ModelCardLink(), DriftReportLink()),
+    *(RegistryLink(), ServiceLink(), RunbookLink()),
+)

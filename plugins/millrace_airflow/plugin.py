@@ -1,4 +1,4 @@
-"""The Airflow plugin: links, and the pages that tasks made, behind Airflow's login."""
+"""The Airflow plugin: links, the timetable of data DAGs, and the pages that tasks made, behind Airflow's login."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 from airflow.plugins_manager import AirflowPlugin
 
 from millrace_airflow.links import ALL_LINKS
+from millrace_airflow.timetable import PartitionTimetable
 
 
 class LazyApp:
@@ -28,5 +29,6 @@ class MillracePlugin(AirflowPlugin):
     """Registers Millrace with Airflow."""
 
     name = "millrace"
+    timetables = [PartitionTimetable]  # noqa: RUF012
     operator_extra_links = list(ALL_LINKS)  # noqa: RUF012
     fastapi_apps = [{"app": LazyApp(), "url_prefix": "/millrace", "name": "millrace"}]  # noqa: RUF012

@@ -13,7 +13,11 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 KINDS = ("train", "score", "monitor", "rollback")
-EXPECTED = {"flights_data", *(f"{uc}_{kind}" for uc in ("flight_delay", "flight_duration") for kind in KINDS)}
+EXPECTED = {
+    "flights_data",
+    "flights_replay",
+    *(f"{uc}_{kind}" for uc in ("flight_delay", "flight_duration") for kind in KINDS),
+}
 HEAVY = (
     *("pandas", "numpy", "mlflow", "feast", "great_expectations", "evidently", "torch"),
     *("xgboost", "lightgbm", "sklearn", "duckdb", "pyarrow", "deltalake"),
@@ -89,7 +93,8 @@ def test_people_start_runs_with_a_form(dag_bag: Any) -> None:
 def test_one_run_at_a_time_where_state_is_changed(dag_bag: Any) -> None:
     for kind in ("train", "monitor", "rollback"):
         assert dag_bag.dags[f"flight_delay_{kind}"].max_active_runs == 1
-    assert dag_bag.dags["flights_data"].max_active_runs == 1
+    for kind in ("data", "replay"):
+        assert dag_bag.dags[f"flights_{kind}"].max_active_runs == 1
 
 
 def test_parsing_loads_no_heavy_library() -> None:

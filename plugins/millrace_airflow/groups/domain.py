@@ -1,16 +1,23 @@
-"""The DAG of a domain, and its tasks by name: a DAG file says in which order they stand."""
+"""The DAGs of a domain, and their tasks by name: a DAG file says in which order they stand."""
 
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
-from airflow.sdk import DAG, CronPartitionTimetable, TaskGroup
+from airflow.sdk import DAG, CronPartitionTimetable, TaskGroup, task_group
 
+from millrace.errors import SpecError
 from millrace.settings import settings
-from millrace.spec import DomainSpec, load_domain
-from millrace_airflow.assets import features_of
+from millrace.spec import DomainSpec, FileSourceSpec, load_domain
+from millrace_airflow.assets import arrivals_of, features_of, requests_of
+from millrace_airflow.groups import text
+from millrace_airflow.groups.form import replay_form
+from millrace_airflow.operators.arrival import FindArrivalsOperator, RequestPartitionOperator
+from millrace_airflow.operators.base import PARTITION_KEY
 from millrace_airflow.operators.features import BuildFeaturesOperator, MaterializeFeaturesOperator
 from millrace_airflow.operators.ingestion import IngestPartitionOperator
+from millrace_airflow.operators.replay import STALE, ListStalePartitionsOperator, ReplayQuarantineOperator
 from millrace_airflow.operators.validation import ValidatePartitionOperator
 from millrace_airflow.retry import RETRIES
 
@@ -18,7 +25,7 @@ _CRON = {"month": ("0 0 1 * *", "%Y-%m"), "day": ("0 0 * * *", "%Y-%m-%d")}
 
 
 class DomainDags:
-    """DAG and tasks of one domain.
+    """DAGs and tasks of one domain.
 
     Args:
         name: stem of the domain's YAML; prefix of its DAG ids.
@@ -27,32 +34,78 @@ class DomainDags:
     def __init__(self, name: str) -> None:
         self.spec: DomainSpec = load_domain(settings().dags, name)
 
+    @property
+    def watched(self) -> list[str]:
+        """The sources whose new files start the data DAG."""
+        return [name for name, spec in self.spec.sources.items() if isinstance(spec, FileSourceSpec) and spec.watch]
+
+    # --- DAGs
+
     def data(self) -> DAG:
-        """`<domain>_data`: a run a partition, when the partition is over; Airflow's backfill works over partitions."""
+        """`<domain>_data`: a run a partition, when the partition is over, by backfill, and when files arrive."""
         domain = self.spec
-        cron, key_format = _CRON[domain.grain]
-        return DAG(
-            dag_id=f"{domain.name}_data",
+        return self._dag(
+            "data",
             description=f"{domain.description} One {domain.grain} a run.",
-            schedule=CronPartitionTimetable(cron, timezone=domain.timezone, run_offset=-1, key_format=key_format),
+            schedule=self._timetable(),
             start_date=domain.first_start,
             end_date=None if domain.last is None else domain.partition(domain.last).end,
+            doc_md=text.data(domain),
+        )
+
+    def replay(self) -> DAG:
+        """`<domain>_replay`: started by a person, by form."""
+        return self._dag(
+            "replay",
+            description="Bring rows back from quarantine: judged again, waived or corrected; then what rests on them.",
+            schedule=None,
+            doc_md=text.replay(self.spec),
+            params=replay_form(self.spec),
+        )
+
+    def arrivals(self) -> DAG:
+        """`<domain>_arrivals`: started by new files of the sources with `watch: true`.
+
+        Raises:
+            SpecError: the domain watches nothing.
+        """
+        if not self.watched:
+            raise SpecError(
+                f"domain {self.spec.name!r} watches nothing",
+                where=f"{self.spec.name}.sources",
+                remedy="set watch: true on a source of kind file, or take the arrivals DAG out of the DAG file",
+            )
+        assets: Any = arrivals_of(self.spec, self.watched[0])
+        for source in self.watched[1:]:
+            assets = assets | arrivals_of(self.spec, source)
+        return self._dag(
+            "arrivals",
+            description=f"New files of {', '.join(self.watched)} start {self.spec.name}_data for their partitions.",
+            schedule=assets,
+            doc_md=text.arrivals(self.spec, self.watched),
+        )
+
+    def _dag(self, kind: str, **kwargs: Any) -> DAG:
+        domain = self.spec
+        return DAG(
+            dag_id=f"{domain.name}_{kind}",
             catchup=False,
             max_active_runs=1,
             default_args={**RETRIES, "owner": domain.owners[0], "execution_timeout": timedelta(hours=2)},
-            tags=["millrace", domain.name, "data"],
-            doc_md=f"""### {domain.name}: data
-{domain.description}
-
-Each source is ingested and held against its contract; rows that fail it go to quarantine, never away. Then the
-feature tables of the {domain.grain} are computed and their newest values brought to the online store, which starts
-the scoring of every use case on this domain.
-
-**To run it again:** trigger it with the same partition key, clear the run, or start a backfill over partition
-dates. What is there already stays as it is. **If a task fails:** its log names the table, the partition and the
-remedy; *Data Docs* on the validate tasks shows which expectation failed, on which rows.
-""",
+            tags=["millrace", domain.name, kind],
+            **kwargs,
         )
+
+    def _timetable(self) -> Any:
+        domain = self.spec
+        if self.watched:
+            from millrace_airflow.timetable import PartitionTimetable
+
+            return PartitionTimetable(grain=domain.grain, timezone=domain.timezone, asset=requests_of(domain))
+        cron, key_format = _CRON[domain.grain]
+        return CronPartitionTimetable(cron, timezone=domain.timezone, run_offset=-1, key_format=key_format)
+
+    # --- tasks of data
 
     def source(self, name: str) -> TaskGroup:
         """ingest → validate of one source."""
@@ -66,12 +119,66 @@ remedy; *Data Docs* on the validate tasks shows which expectation failed, on whi
         """ingest → validate of every source, side by side."""
         return [self.source(name) for name in self.spec.sources]
 
-    def build_features(self) -> BuildFeaturesOperator:
+    def build_features(self, partition: Any = PARTITION_KEY) -> BuildFeaturesOperator:
         """The feature tables of the partition."""
-        return BuildFeaturesOperator(task_id="build_features", domain=self.spec.name)
+        return BuildFeaturesOperator(task_id="build_features", domain=self.spec.name, partition=partition)
 
-    def materialize_features(self) -> MaterializeFeaturesOperator:
+    def materialize_features(self, partition: Any = PARTITION_KEY) -> MaterializeFeaturesOperator:
         """The online store; announces `<domain>/features`."""
         return MaterializeFeaturesOperator(
-            task_id="materialize_features", domain=self.spec.name, outlets=[features_of(self.spec)]
+            task_id="materialize_features",
+            domain=self.spec.name,
+            partition=partition,
+            outlets=[features_of(self.spec)],
         )
+
+    # --- tasks of replay
+
+    def replay_quarantine(self) -> ReplayQuarantineOperator:
+        """The rows that the form names, out of quarantine."""
+        return ReplayQuarantineOperator(
+            task_id="replay_quarantine",
+            domain=self.spec.name,
+            source="{{ params.source }}",
+            action="{{ params.action }}",
+            reasons="{{ (params.reasons or []) | join(',') }}",
+            partitions="{{ (params.partitions or []) | join(',') }}",
+            ids="{{ params.ids or '' }}",
+            reason="{{ params.reason or '' }}",
+            corrections="{{ params.corrections or '' }}",
+        )
+
+    def list_stale_partitions(self, replayed: ReplayQuarantineOperator) -> ListStalePartitionsOperator:
+        """The partitions whose clean rows changed by it."""
+        return ListStalePartitionsOperator(
+            task_id="list_stale_partitions", domain=self.spec.name, changed=replayed.output[STALE]
+        )
+
+    def recompute(self, stale: ListStalePartitionsOperator) -> Any:
+        """build → materialize of each of them; each announces `<domain>/features` under its own key."""
+
+        @task_group(group_id="recompute")
+        def recompute(partition: Any) -> None:
+            self.build_features(partition) >> self.materialize_features(partition)
+
+        return recompute.expand(partition=stale.output)
+
+    # --- tasks of arrivals
+
+    def find_arrivals(self) -> FindArrivalsOperator:
+        """The partitions that files which arrived bring something new for."""
+        return FindArrivalsOperator(
+            task_id="find_arrivals",
+            domain=self.spec.name,
+            inlets=[arrivals_of(self.spec, source) for source in self.watched],
+        )
+
+    def request_partitions(self, arrived: FindArrivalsOperator) -> Any:
+        """A run of `<domain>_data` for each of them, asked for one after the other, the earliest first."""
+        return RequestPartitionOperator.partial(
+            task_id="request_partition",
+            domain=self.spec.name,
+            outlets=[requests_of(self.spec)],
+            max_active_tis_per_dagrun=1,
+            map_index_template="{{ task.partition }}",
+        ).expand(partition=arrived.output)

@@ -1,8 +1,10 @@
-"""Documentation of the DAGs of a use case, as the grid shows it, and the body of an approval request."""
+"""Documentation of the DAGs, as the grid shows it, and the body of an approval request."""
 
 from __future__ import annotations
 
-from millrace.spec import PolicySpec, UseCaseSpec
+from collections.abc import Sequence
+
+from millrace.spec import DomainSpec, PolicySpec, UseCaseSpec
 
 APPROVAL_BODY = """
 **Challenger** {{ ti.xcom_pull(task_ids='evaluate_candidates')['challenger']['candidate'] }},
@@ -12,6 +14,59 @@ measured on {{ ti.xcom_pull(task_ids='evaluate_candidates')['challenger']['holdo
 **Gates** {{ ti.xcom_pull(task_ids='check_gates')['reasons'] | join('; ') }}
 
 [Model card](/millrace/evidence/{{ ti.xcom_pull(task_ids='evaluate_candidates')['evidence'] }}.html)
+"""
+
+
+def data(domain: DomainSpec) -> str:
+    """What the data DAG does and what to press."""
+    return f"""### {domain.name}: data
+{domain.description}
+
+Each source is ingested and held against its contract; rows that fail it go to quarantine, never away. Then the
+feature tables of the {domain.grain} are computed and their newest values brought to the online store, which starts
+the scoring of every use case on this domain.
+
+**To run it again:** trigger it with the same partition key, clear the run, or start a backfill over partition
+dates. What is there already stays as it is. **If a task fails:** its log names the table, the partition and the
+remedy; *Data Docs* on the validate tasks shows which expectation failed, on which rows. **Rows in quarantine** come
+back by `{domain.name}_replay`.
+"""
+
+
+def replay(domain: DomainSpec) -> str:
+    """What the replay DAG does and what to press."""
+    return f"""### {domain.name}: replay
+Brings rows back from quarantine. Exactly the rows that pass become clean, once; the partitions whose clean rows
+changed are computed anew, each by itself, and announced, so that scoring and monitoring follow.
+
+**Press** *Trigger* and say whose rows and what to do:
+
+- *revalidate* after a fix of the contract or of a clean-up step: the rows are judged again.
+- *waive*: the rows pass as they are. It needs a reason, which stays with them beside your name.
+- *correct*: the rows of a file, matched by `row_id`, take their place; the originals stay, closed. The file lies in
+  the folder `corrections` of the installation's state.
+
+Reasons, partitions and row ids narrow it down; `millrace quarantine list` shows them. **Skipped from
+`list_stale_partitions` on** means that no row passed: `replay_quarantine` says what became of them. Running it twice
+does nothing twice.
+"""
+
+
+def arrivals(domain: DomainSpec, sources: Sequence[str]) -> str:
+    """What the arrivals DAG does and what to press."""
+    places = "\n".join(f"- *{name}*: `{domain.sources[name].origin}`" for name in sources)
+    return f"""### {domain.name}: arrivals
+The triggerer looks for new and changed files, and no worker waits:
+
+{places}
+
+A file that has stood still for a while starts this DAG, which asks for a run of `{domain.name}_data` for its
+partition. Where the address has no `{{partition}}`, it asks for the partitions that are over and not closed yet.
+What the lake holds already is not asked for again.
+
+**Skipped** means that the files bring nothing new, or that another watched source's file of the same partition is
+still missing; the task says which. **If a file did not start anything:** is this DAG or `{domain.name}_data` paused?
+Trigger this one by hand: it looks at everything that is there.
 """
 
 

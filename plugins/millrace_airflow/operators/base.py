@@ -128,3 +128,9 @@ class UseCaseOperator(MillraceOperator):
 def acting_user(context: Mapping[str, Any]) -> str:
     """Name of the person who triggered the run, or `system`."""
     return getattr(context["dag_run"], "triggering_user_name", None) or "system"
+
+
+def tell_verdict(context: Mapping[str, Any], line: str) -> None:
+    """Put one line for people where they look: XCom `verdict`, and the end of the task's log."""
+    log.info("%s", line)
+    context["ti"].xcom_push(key="verdict", value=line)

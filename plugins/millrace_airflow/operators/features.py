@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from millrace_airflow.assets import features_of
 from millrace_airflow.operators.base import DomainOperator
 
 
@@ -20,12 +21,17 @@ class BuildFeaturesOperator(DomainOperator):
 
 
 class MaterializeFeaturesOperator(DomainOperator):
-    """Bring the newest values known at the partition's end to the online store, and announce the features."""
+    """Bring the newest values known at the partition's end to the online store, and announce the features.
+
+    They are announced under the task's own partition, which in a replay is not that of its run.
+    """
 
     def execute(self, context: Any) -> dict[str, Any]:
         """Return rows per view and the high-water mark."""
         from millrace.step.features import materialize_features
 
-        report = materialize_features(self.domain_spec(), self.partition_key(), settings=self.settings)
+        domain = self.domain_spec()
+        report = materialize_features(domain, self.partition_key(), settings=self.settings)
         self.lineage.outputs.append(("online_store", self.domain, {}))
+        context["outlet_events"][features_of(domain)].add_partitions(self.partition_key())
         return report.to_dict()

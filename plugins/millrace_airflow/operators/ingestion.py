@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from millrace_airflow.operators.base import DomainOperator
+from millrace_airflow.connections import airflow_connections
+from millrace_airflow.operators.base import DomainOperator, tell_verdict
 
 
 class IngestPartitionOperator(DomainOperator):
@@ -22,11 +23,14 @@ class IngestPartitionOperator(DomainOperator):
         self.source = source
 
     def execute(self, context: Any) -> dict[str, Any]:
-        """Return the reference of the raw partition."""
+        """Return the reference of the raw partition, what was set aside, and a line that tells it."""
         from millrace.step.ingestion import ingest_partition
 
         domain = self.domain_spec()
-        ref = ingest_partition(domain, self.source, self.partition_key(), settings=self.settings)
-        self.lineage.inputs.append(("source", domain.sources[self.source].uri, {}))
-        self.note_wrote(ref)
-        return ref.to_dict()
+        report = ingest_partition(
+            domain, self.source, self.partition_key(), settings=self.settings, connections=airflow_connections
+        )
+        self.lineage.inputs.append(("source", domain.sources[self.source].origin, {}))
+        self.note_wrote(report.raw, report.rejected)
+        tell_verdict(context, report.line)
+        return report.to_dict()

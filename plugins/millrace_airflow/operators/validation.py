@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from millrace_airflow.links import REPORTS, DataDocsLink, RunbookLink
-from millrace_airflow.operators.base import DomainOperator
+from millrace.errors import ContractError
+from millrace_airflow.links import REPORTS, DataDocsLink, ReplayLink, RunbookLink
+from millrace_airflow.operators.base import DomainOperator, tell_verdict
 
 
 class ValidatePartitionOperator(DomainOperator):
@@ -18,17 +19,33 @@ class ValidatePartitionOperator(DomainOperator):
     """
 
     template_fields: Sequence[str] = ("domain", "source", "partition")
-    operator_extra_links: ClassVar[Sequence[Any]] = (DataDocsLink(), RunbookLink())
+    operator_extra_links: ClassVar[Sequence[Any]] = (DataDocsLink(), ReplayLink(), RunbookLink())
 
     def __init__(self, *, source: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.source = source
 
     def execute(self, context: Any) -> dict[str, Any]:
-        """Return counts and verdict. A blocking expectation that fails, fails the task; nothing is published."""
+        """Return counts and verdict.
+
+        Raises:
+            ContractError: a blocking expectation fails; nothing is published, and *Data Docs* shows which.
+        """
         from millrace.step.validation import validate_partition
 
-        report = validate_partition(self.domain_spec(), self.source, self.partition_key(), settings=self.settings)
-        self.links["Data Docs"] = f"{REPORTS}/{Path(report.docs).relative_to(self.settings.reports)}"
+        try:
+            report = validate_partition(self.domain_spec(), self.source, self.partition_key(), settings=self.settings)
+        except ContractError as error:
+            self._link_docs(error.where.partition(", page ")[2])
+            raise
+        self._link_docs(report.docs)
+        if report.rows_quarantined:
+            self.links["Replay"] = f"/dags/{self.domain}_replay"
         self.note_wrote(report.clean, report.quarantine)
+        warnings = len(report.verdict.reasons) - 1
+        tell_verdict(context, report.verdict.reasons[0] + (f"; {warnings} more to read" if warnings else ""))
         return report.to_dict()
+
+    def _link_docs(self, page: str) -> None:
+        if page:
+            self.links["Data Docs"] = f"{REPORTS}/{Path(page).relative_to(self.settings.reports)}"

@@ -1,0 +1,68 @@
+"""The forms that people fill in to start a run."""
+
+from __future__ import annotations
+
+from airflow.sdk import Param
+
+from millrace.spec import DomainSpec
+
+_TEXT = ["null", "string"]
+_LINES = ["null", "array"]
+
+
+def replay_form(domain: DomainSpec) -> dict[str, Param]:
+    """What a person on call says about a replay."""
+    sources = list(domain.sources)
+    return {
+        "source": Param(
+            sources[0],
+            type="string",
+            enum=sources,
+            title="Source",
+            description="Whose quarantine.",
+        ),
+        "action": Param(
+            "revalidate",
+            type="string",
+            enum=["revalidate", "waive", "correct"],
+            values_display={
+                "revalidate": "revalidate: judge the rows again, after a fix of contract or clean-up",
+                "waive": "waive: let the rows pass as they are; needs a reason",
+                "correct": "correct: put the rows of a file in their place",
+            },
+            title="What to do",
+            description="Rows that do not pass stay in quarantine, with their new reasons.",
+        ),
+        "reasons": Param(
+            [],
+            type=_LINES,
+            items={"type": "string"},
+            title="Only rows with these reasons",
+            description="One reason code a line, as millrace quarantine list shows them. Empty: all.",
+        ),
+        "partitions": Param(
+            [],
+            type=_LINES,
+            items={"type": "string"},
+            title="Only these partitions",
+            description=f"One key a line, such as {domain.first}. Empty: all.",
+        ),
+        "ids": Param(
+            "",
+            type=_TEXT,
+            title="Only these rows",
+            description="Row ids, with commas between. Empty: all.",
+        ),
+        "reason": Param(
+            "",
+            type=_TEXT,
+            title="Why",
+            description="Stays with the rows, beside your name. A waiver needs one.",
+        ),
+        "corrections": Param(
+            "",
+            type=_TEXT,
+            title="File of corrections",
+            description="For a correction only: its name in the folder corrections of the installation's state.",
+        ),
+    }

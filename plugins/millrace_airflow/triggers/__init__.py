@@ -1,0 +1,1 @@
+"""What waits in the triggerer, so that nothing waits on a worker."""
