@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import uuid
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -11,10 +12,16 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from tests.contract.object_store import bucket
+from tests.unit.shop import ROWS as ROWS_OF_ORDERS
+from tests.unit.shop import make_domain, write_orders
 
 from millrace.errors import LakeError
 from millrace.lake import Table
 from millrace.lake.staging import StagedFile, StagedWriter
+from millrace.settings import Settings
+from millrace.step.ingestion import ingest_partition
+from millrace.step.replay import replay
+from millrace.step.validation import count_rows, validate_partition
 
 ROWS = pa.table({"a": [3, 1, 2], "b": ["x", None, "ü"], "at": pa.array([1, 2, None], pa.timestamp("us", "UTC"))})
 
@@ -143,3 +150,34 @@ def test_processes_that_replace_at_once_leave_each_partition_once(lake: str, tmp
     table = Table(lake, "orders")
     found = table.read().sort_by("a").to_pydict()
     assert found == {"a": [1, 2, 3, 4, 5, 6], "partition": ["2020-01"] * 3 + ["2020-02"] + ["2020-03"] * 2}
+
+
+AMOUNT = {
+    "type": "expect_column_values_to_be_between",
+    "kwargs": {"column": "amount", "min_value": 0, "max_value": 35},
+    "on_failure": "quarantine",
+    "id": "amount",
+}
+
+
+def test_a_partition_goes_from_source_to_clean_rows_and_back_from_quarantine(
+    lake: str, tmp_path: Path, settings: Settings
+) -> None:
+    here = dataclasses.replace(settings, lake=lake)
+    path = write_orders(tmp_path, ROWS_OF_ORDERS + "x,2020-01,eve,1,2020-01-09T00:00:00Z\n")
+    domain = make_domain(path, contract=[AMOUNT], derive={"double": "amount * 2"})
+    taken = ingest_partition(domain, "orders", "2020-01", settings=here)
+    assert (taken.rows, taken.rows_rejected) == (3, 1)
+    found = validate_partition(domain, "orders", "2020-01", settings=here)
+    assert (found.rows_in, found.rows_clean, found.rows_quarantined) == (4, 2, 2)
+    merged = replay(
+        domain, "orders", settings=here, reasons=["amount"], action="waive", by="ann", reason="they are right"
+    )
+    assert merged.to_dict()["merged"] == 1
+    assert count_rows(domain, "orders", settings=here) == {"source": 4, "clean": 3, "quarantined": 1}
+    again = ingest_partition(domain, "orders", "2020-01", settings=here)
+    assert (again.raw.version, again.changed) == (taken.raw.version, False)
+    after = validate_partition(domain, "orders", "2020-01", settings=here)
+    assert (after.rows_clean, after.clean.changed) == (3, False)
+    rows = Table(lake, "shop/clean/orders").read().sort_by("order").to_pydict()
+    assert (rows["order"], rows["double"]) == ([1, 2, 4], [21.0, None, 80.0])

@@ -8,7 +8,7 @@ from typing import NoReturn
 import typer
 from rich.console import Console
 
-from millrace.cli import check, demo, ledger, stack
+from millrace.cli import check, contract, demo, ledger, quarantine, replay, stack
 from millrace.errors import MillraceError, SettingsError
 
 _app = typer.Typer(
@@ -24,7 +24,10 @@ _app.command("status")(stack.status)
 _app.command("clean")(stack.clean)
 _app.command("demo")(demo.demo)
 _app.command("check")(check.check)
+_app.command("replay")(replay.replay)
+_app.add_typer(quarantine.app, name="quarantine")
 _app.add_typer(ledger.app, name="ledger")
+_app.add_typer(contract.app, name="contract")
 
 
 def app() -> None:

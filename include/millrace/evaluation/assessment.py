@@ -26,7 +26,7 @@ from millrace.evaluation.score import Scored, gain, score, score_slices
 from millrace.evaluation.sklearn_metric import CALIBRATION_BINS, calibration_bin
 from millrace.evaluation.sufficiency import measure_sufficiency
 from millrace.governance.policy import policy_digest
-from millrace.lake.table import content_digest
+from millrace.lake.digest import content_digest
 from millrace.spec.policy import PolicySpec
 from millrace.spec.use_case import UseCaseSpec
 

@@ -33,6 +33,8 @@ KINDS: tuple[str, ...] = (
     "rolled_back",
     "alias_corrected",
     "retrain_decided",
+    "correction_opened",
+    "quarantine_replayed",
 )
 
 

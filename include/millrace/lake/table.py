@@ -144,6 +144,7 @@ class Table:
         digest: str | None = None,
         note: Mapping[str, str] | None = None,
         evolve: bool = False,
+        after: int | None = None,
     ) -> DatasetRef:
         """Replace one partition (or the whole unpartitioned table) in one commit; equal content commits nothing.
 
@@ -153,10 +154,12 @@ class Table:
             digest: digest of the content where the caller has one; else taken of the rows.
             note: what `note` gives back for this write.
             evolve: whether columns may be added; otherwise any difference is refused.
+            after: version of the write of this partition that the content was made from (-1 where there was none); a
+                write in between is then a conflict instead of being replaced.
 
         Raises:
             LakeError: the columns are others than the table's.
-            LakeConflictError: other writers won every attempt.
+            LakeConflictError: other writers won every attempt, or one came after `after`.
         """
         from deltalake import write_deltalake
 
@@ -168,9 +171,9 @@ class Table:
         self._ensure(keyed.schema, partitioned=bool(partition), evolve=evolve)
         properties = _properties(partition, digest, rows.num_rows, note)
 
-        def commit() -> None:
+        def commit(table: Any) -> None:
             write_deltalake(
-                self.uri,
+                table,
                 keyed,
                 mode="overwrite",
                 partition_by=[PARTITION] if partition else None,
@@ -178,7 +181,7 @@ class Table:
                 commit_properties=properties,
             )
 
-        return self._commit(commit, partition=partition, digest=digest, rows=rows.num_rows)
+        return self._commit(commit, partition=partition, digest=digest, rows=rows.num_rows, after=after)
 
     def replace_file(
         self,
@@ -187,6 +190,7 @@ class Table:
         partition: str = "",
         note: Mapping[str, str] | None = None,
         evolve: bool = False,
+        after: int | None = None,
     ) -> DatasetRef:
         """Replace one partition by a staged Parquet file, which moves into the table; equal content commits nothing.
 
@@ -195,10 +199,11 @@ class Table:
             partition: key; "" for a table that has no partitions.
             note: what `note` gives back for this write.
             evolve: whether columns may be added; otherwise any difference is refused.
+            after: as in `replace`.
 
         Raises:
             LakeError: the columns are others than the table's.
-            LakeConflictError: other writers won every attempt.
+            LakeConflictError: other writers won every attempt, or one came after `after`.
         """
         if (known := self.find(staged.digest, partition)) is not None:
             log.info("%s %s: unchanged, nothing committed", self.name, partition)
@@ -206,7 +211,7 @@ class Table:
         schema = staged.schema.append(pa.field(PARTITION, pa.string())) if partition else staged.schema
         self._ensure(schema, partitioned=bool(partition), evolve=evolve)
         if file.is_remote(self.uri):
-            return self._replace_remote(staged, partition, note)
+            return self._replace_remote(staged, partition, note, after)
         size = staged.path.stat().st_size
         values: dict[str, str | None] = {PARTITION: partition} if partition else {}
         with self._writing():
@@ -214,8 +219,7 @@ class Table:
         actions = [file.add_action(name, staged, values, size)] if staged.rows else []
         properties = _properties(partition, staged.digest, staged.rows, note, retries=0)
 
-        def commit() -> None:
-            table = self.open()
+        def commit(table: Any) -> None:
             table.create_write_transaction(
                 actions,
                 "overwrite",
@@ -227,7 +231,7 @@ class Table:
 
         placed = file.local(self.uri) / name
         try:
-            ref = self._commit(commit, partition=partition, digest=staged.digest, rows=staged.rows)
+            ref = self._commit(commit, partition=partition, digest=staged.digest, rows=staged.rows, after=after)
         except Exception:
             placed.unlink(missing_ok=True)
             raise
@@ -235,14 +239,16 @@ class Table:
             placed.unlink(missing_ok=True)
         return ref
 
-    def _replace_remote(self, staged: StagedFile, partition: str, note: Mapping[str, str] | None) -> DatasetRef:
+    def _replace_remote(
+        self, staged: StagedFile, partition: str, note: Mapping[str, str] | None, after: int | None
+    ) -> DatasetRef:
         from deltalake import write_deltalake
 
         properties = _properties(partition, staged.digest, staged.rows, note)
 
-        def commit() -> None:
+        def commit(table: Any) -> None:
             write_deltalake(
-                self.uri,
+                table,
                 file.stream(staged, {PARTITION: partition} if partition else {}),
                 mode="overwrite",
                 partition_by=[PARTITION] if partition else None,
@@ -250,15 +256,20 @@ class Table:
                 commit_properties=properties,
             )
 
-        return self._commit(commit, partition=partition, digest=staged.digest, rows=staged.rows)
+        return self._commit(commit, partition=partition, digest=staged.digest, rows=staged.rows, after=after)
 
-    def _commit(self, commit: Callable[[], None], *, partition: str, digest: str, rows: int) -> DatasetRef:
+    def _commit(
+        self, commit: Callable[[Any], None], *, partition: str, digest: str, rows: int, after: int | None
+    ) -> DatasetRef:
         from deltalake.exceptions import CommitFailedError
 
         for attempt in range(_ATTEMPTS):
+            table = self.open()
+            if after is not None:
+                self._require_newest(table, partition, after)
             try:
                 with self._writing():
-                    commit()
+                    commit(table)
                 break
             except CommitFailedError:
                 time.sleep(random.uniform(0.5, 1) * min(0.05 * 2**attempt, 2))
@@ -273,6 +284,16 @@ class Table:
         written = self.find(digest, partition) or self._lost(partition)
         log.info("%s %s: %d rows committed as version %d", self.name, partition, rows, written.version)
         return dataclasses.replace(written, changed=True)
+
+    def _require_newest(self, table: Any, partition: str, version: int) -> None:
+        """Refuse to write over what was not seen: a commit on this very snapshot then conflicts with any later one."""
+        newest = next((int(commit["version"]) for commit in _writes(table) if _key(commit) == partition), -1)
+        if newest != version:
+            raise LakeConflictError(
+                f"partition {partition!r} of {self.name!r} was written by somebody else in between",
+                where=f"{self.uri}, version {newest}",
+                remedy="run the task again: it then starts from what is there now",
+            )
 
     def _lost(self, partition: str) -> DatasetRef:
         """Between our commit and this look another writer replaced the partition: its rows are what is there now."""
@@ -370,9 +391,7 @@ class Table:
             ) from error
 
     def _writes(self) -> Iterator[dict[str, Any]]:
-        """Commits of ours that replaced a partition, newest first."""
-        history: Iterable[dict[str, Any]] = self.open().history()
-        return (commit for commit in history if "millrace.partition" in commit and "millrace.digest" in commit)
+        return _writes(self.open())
 
     def _read_commit(self, commit: Mapping[str, Any]) -> tuple[DatasetRef, dict[str, str]]:
         ref = DatasetRef(
@@ -384,6 +403,12 @@ class Table:
             changed=False,
         )
         return ref, {name.removeprefix(_NOTE): str(commit[name]) for name in commit if name.startswith(_NOTE)}
+
+
+def _writes(table: Any) -> Iterator[dict[str, Any]]:
+    """Commits of ours that replaced a partition, newest first."""
+    history: Iterable[dict[str, Any]] = table.history()
+    return (commit for commit in history if "millrace.partition" in commit and "millrace.digest" in commit)
 
 
 def _key(commit: Mapping[str, Any]) -> str:

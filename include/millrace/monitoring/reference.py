@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict
 
 from millrace.document import load_document, store_document, write_atomically
 from millrace.errors import DocumentError
-from millrace.lake.table import content_digest
+from millrace.lake.digest import content_digest
 from millrace.monitoring.histogram import Histogram, learn_histogram
 from millrace.settings import Settings
 from millrace.spec.use_case import UseCaseSpec

@@ -112,7 +112,7 @@ class SourceSpec(Spec):
 
     @property
     def moving(self) -> bool:
-        """True where a reading asks for other bytes for another partition; else rows are told apart by their columns."""
+        """True where a reading asks for one partition; otherwise columns tell the rows of a partition."""
         raise NotImplementedError
 
     @property
@@ -147,7 +147,7 @@ class SourceSpec(Spec):
         for column in [*self.key, *self.known_late, *version]:
             if column not in made:
                 raise ValueError(f"{column!r} is neither in `columns` nor made in `cleanup`")
-        if missing := sorted(set([*self.key, *version]) - set(self.clean_columns)):
+        if missing := sorted({*self.key, *version} - set(self.clean_columns)):
             raise ValueError(f"{missing[0]!r} identifies records, so clean-up must not drop it")
         ids = [*(item.name for item in self.contract), *(item.name for item in self.history)]
         if doubled := sorted({name for name in ids if ids.count(name) > 1}):

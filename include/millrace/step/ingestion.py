@@ -5,25 +5,21 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 from millrace.artifact import DatasetRef, digest_of
 from millrace.errors import EmptyPartitionError, SourceUnavailableError
-from millrace.governance.ledger import Ledger
 from millrace.ingestion import UNASSIGNED, Connections, IngestReport, Source
 from millrace.ingestion.connection import environment_connections
-from millrace.ingestion.late import compare
-from millrace.ingestion.rejected import RejectedFiles, empty, late_records
-from millrace.lake import Table
+from millrace.ingestion.rejected import RejectedFiles, empty
 from millrace.lake.schema import arrow_schema
 from millrace.lake.staging import StagedFile, StagedWriter, staging
-from millrace.partition import Partition
-from millrace.privacy import installation_key, protect
+from millrace.privacy import protect
 from millrace.settings import Settings
-from millrace.spec import DomainSpec, SourceSpec
+from millrace.spec import DomainSpec
+from millrace.step.intake import IngestJob, StagedReading
+from millrace.step.late import hold_late, is_closed, open_correction
 from millrace.step.source import open_source, source_of
 
 log = logging.getLogger(__name__)
@@ -36,43 +32,6 @@ _READ_BY = 1
 _NOT_OF_READING = {"cleanup", "contract", "suite", "history", "known_late", "key", "duplicates", "late"}
 _NOT_OF_READING |= {"max_quarantined_share", "memory_limit", "may_be_empty"}
 _NOT_OF_READING |= {"watch", "poll_seconds", "settle_seconds"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Staged:
-    """A whole reading, on disk."""
-
-    raw: StagedFile
-    rejected: tuple[StagedFile, StagedFile] | None
-    late: int
-    notes: list[str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Job:
-    """What one call works on."""
-
-    domain: DomainSpec
-    name: str
-    spec: SourceSpec
-    partition: Partition
-    settings: Settings
-
-    @property
-    def key(self) -> str:
-        return "" if self.spec.static else self.partition.key
-
-    @property
-    def raw(self) -> Table:
-        return Table(self.settings.lake, self.domain.raw_table(self.name))
-
-    @property
-    def rejected(self) -> Table:
-        return Table(self.settings.lake, self.domain.rejected_table(self.name))
-
-    @property
-    def privacy_key(self) -> bytes | None:
-        return installation_key(self.settings) if self.spec.pii else None
 
 
 def ingest_partition(
@@ -105,7 +64,7 @@ def ingest_partition(
         LakeError: the declared columns dropped or changed the type of one that the raw table has.
         LakeConflictError: other writers won every attempt to commit.
     """
-    job = _Job(
+    job = IngestJob(
         domain=domain,
         name=source,
         spec=source_of(domain, source),
@@ -121,8 +80,8 @@ def ingest_partition(
             log.info("%s %s: the source is as it was, nothing read", reader.origin, partition)
             return _report(job, known[0], known[1], changed=False)
         staged = _stage(job, reader, folder)
-        if known is not None and known[1].get("recipe") == recipe and _is_closed(job, now):
-            staged = _hold_late(job, known[0], staged, folder)
+        if known is not None and known[1].get("recipe") == recipe and is_closed(job, now):
+            staged = hold_late(job, known[0], staged, folder)
         return _publish(job, known, staged, {"stamp": stamp, "recipe": recipe}, folder)
 
 
@@ -140,7 +99,7 @@ def is_current(
         SourceError: the source has nothing there, or cannot be reached.
     """
     key = domain.partition(partition)
-    job = _Job(domain=domain, name=source, spec=source_of(domain, source), partition=key, settings=settings)
+    job = IngestJob(domain=domain, name=source, spec=source_of(domain, source), partition=key, settings=settings)
     known = job.raw.note(job.key)
     if known is None:
         return False
@@ -153,7 +112,7 @@ def _stamp(fingerprint: str | None, recipe: str) -> str:
     return "" if fingerprint is None else digest_of([fingerprint, recipe])
 
 
-def _recipe(job: _Job) -> str:
+def _recipe(job: IngestJob) -> str:
     """What makes the same bytes into the same rows; where it changed, fingerprints say nothing."""
     key = job.privacy_key
     return digest_of(
@@ -166,7 +125,7 @@ def _recipe(job: _Job) -> str:
     )
 
 
-def _stage(job: _Job, reader: Source, folder: Path) -> _Staged:
+def _stage(job: IngestJob, reader: Source, folder: Path) -> StagedReading:
     """Read to the end, from the beginning again where the source went away in between."""
     for attempt in range(1, _READINGS + 1):
         try:
@@ -179,7 +138,7 @@ def _stage(job: _Job, reader: Source, folder: Path) -> _Staged:
     raise AssertionError  # pragma: no cover - the loop returns or raises
 
 
-def _read(job: _Job, reader: Source, folder: Path) -> _Staged:
+def _read(job: IngestJob, reader: Source, folder: Path) -> StagedReading:
     started = time.perf_counter()
     key = job.privacy_key
     rejected = RejectedFiles(folder, key, job.spec.moving)
@@ -189,7 +148,7 @@ def _read(job: _Job, reader: Source, folder: Path) -> _Staged:
             writer.write(batch if key is None else protect(batch, job.spec, key))
         for batch in reading.rejects():
             rejected.write(batch)
-        staged = _Staged(raw=writer.close(), rejected=rejected.close(), late=0, notes=reading.notes())
+        staged = StagedReading(raw=writer.close(), rejected=rejected.close(), late=0, notes=reading.notes())
     aside = staged.rejected[0].rows if staged.rejected else 0
     if not staged.raw.rows and not aside and not job.spec.may_be_empty:
         raise EmptyPartitionError(
@@ -202,64 +161,12 @@ def _read(job: _Job, reader: Source, folder: Path) -> _Staged:
     return staged
 
 
-def _is_closed(job: _Job, now: datetime | None) -> bool:
-    """Whether rows that appear now are late, and the spec does anything but merge them."""
-    late = job.spec.late
-    if late.policy == "merge" or job.spec.static:
-        return False
-    return (now or datetime.now(UTC)) >= job.partition.end + timedelta(hours=late.closes_after_hours)
-
-
-def _hold_late(job: _Job, published: DatasetRef, staged: _Staged, folder: Path) -> _Staged:
-    """Keep the published rows as they are; what is new is set aside as `late`."""
-    fetched = folder / "published"
-    fetched.mkdir()
-    files = job.raw.fetch(fetched, version=published.version, partitions=[job.key])
-    difference = compare(files, staged.raw.path, memory_limit=job.spec.memory_limit, folder=folder)
-    try:
-        rejected = RejectedFiles(_fresh(folder, "late"), None, job.spec.moving)
-        for file in staged.rejected or ():
-            key = job.key if file is staged.rejected[0] else UNASSIGNED  # type: ignore[index]
-            _copy(file, key, rejected.write)
-        for batch in late_records(difference.rows(), job.key):
-            rejected.write(batch)
-    finally:
-        difference.connection.close()
-    notes = list(staged.notes)
-    if difference.missing:
-        notes.append(f"{difference.missing} rows published earlier are not delivered any more; they stay")
-    with StagedWriter(folder / "kept.parquet", staged.raw.schema) as writer:
-        _rows(files, staged.raw, writer)
-        kept = writer.close()
-    return _Staged(raw=kept, rejected=rejected.close() or staged.rejected, late=rejected.late, notes=notes)
-
-
-def _rows(files: list[Path], like: StagedFile, writer: StagedWriter) -> None:
-    from pyarrow import parquet
-
-    for path in files:
-        with parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(columns=like.schema.names):
-                writer.write(batch.cast(like.schema))
-
-
-def _copy(file: StagedFile, key: str, write: Callable[..., None]) -> None:
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    with parquet.ParquetFile(file.path) as stored:
-        for batch in stored.iter_batches():
-            write(batch.add_column(0, "partition_key", pa.repeat(pa.scalar(key, pa.string()), batch.num_rows)))
-
-
-def _fresh(folder: Path, name: str) -> Path:
-    made = folder / name
-    made.mkdir()
-    return made
-
-
 def _publish(
-    job: _Job, known: tuple[DatasetRef, dict[str, str]] | None, staged: _Staged, stamps: dict[str, str], folder: Path
+    job: IngestJob,
+    known: tuple[DatasetRef, dict[str, str]] | None,
+    staged: StagedReading,
+    stamps: dict[str, str],
+    folder: Path,
 ) -> IngestReport:
     """Records set aside first, then the rows: the commit of these is what makes both count."""
     here, nowhere = staged.rejected or (None, None)
@@ -284,32 +191,16 @@ def _publish(
         note["notes"] = "\n".join([f"columns added: {', '.join(added)}", *staged.notes][:8])
     changed = ref.changed or bool(rejected and rejected.changed)
     if staged.late and changed and job.spec.late.policy == "correction":
-        _open_correction(job, staged, ref)
+        open_correction(job, staged, ref)
     return _report(job, ref, note, changed=changed)
 
 
-def _open_correction(job: _Job, staged: _Staged, ref: DatasetRef) -> None:
-    """Ask in the ledger for somebody's decision on late rows; the same rows ask once."""
-    Ledger(job.settings).append(
-        "correction_opened",
-        use_case=job.domain.name,
-        subject=f"{job.domain.name}/{job.name}/{job.key}",
-        effective_at=job.partition.end,
-        actor="system",
-        payload={
-            "rows": staged.late,
-            "raw": ref.digest,
-            "accept": f"millrace replay {job.domain.name} {job.name} --partition {job.key} --reason late --waive",
-        },
-    )
-
-
-def _added(job: _Job) -> list[str]:
+def _added(job: IngestJob) -> list[str]:
     stored = {field.name for field in job.raw.open().schema().fields}
     return [name for name in job.spec.raw_columns if name not in stored]
 
 
-def _replace_rejected(job: _Job, key: str, staged: StagedFile | None, folder: Path) -> DatasetRef | None:
+def _replace_rejected(job: IngestJob, key: str, staged: StagedFile | None, folder: Path) -> DatasetRef | None:
     """The records set aside under a key; where there are none and never were, no table is made for them."""
     if staged is None or not staged.rows:
         before = job.rejected.note(key)
@@ -319,7 +210,7 @@ def _replace_rejected(job: _Job, key: str, staged: StagedFile | None, folder: Pa
     return job.rejected.replace_file(staged, partition=key)
 
 
-def _report(job: _Job, ref: DatasetRef, note: dict[str, str], *, changed: bool) -> IngestReport:
+def _report(job: IngestJob, ref: DatasetRef, note: dict[str, str], *, changed: bool) -> IngestReport:
     version, rows = note.get("rejected", ""), int(note.get("rejected_rows") or 0)
     rejected = None
     if version:

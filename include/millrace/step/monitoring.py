@@ -14,7 +14,8 @@ from millrace.artifact import digest_of
 from millrace.governance.ledger import Ledger
 from millrace.governance.monitor_result import MonitorResults
 from millrace.governance.release import Release, Releases
-from millrace.lake.table import Table, content_digest
+from millrace.lake.digest import content_digest
+from millrace.lake.table import Table
 from millrace.monitoring.decision import NO_RELEASE, Decision, decide
 from millrace.monitoring.drift import DriftReport, measure_column, measure_columns, summarise
 from millrace.monitoring.performance import LabelReport, LiveGain, PerformanceReport, RolePerformance, judge_role

@@ -5,27 +5,43 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
+import orjson
 
-from millrace.artifact import DatasetRef, Verdict, digest_of
-from millrace.errors import ConservationError, ContractError, LakeError, SpecError
+from millrace.artifact import Verdict
+from millrace.cleanup import check_cleanup, without_rows
+from millrace.errors import ContractError, LakeConflictError, SpecError
+from millrace.ingestion import UNASSIGNED
 from millrace.lake import Table
-from millrace.lake.table import PARTITION
+from millrace.lake.staging import staging
 from millrace.settings import Settings
-from millrace.spec.domain import DomainSpec, SourceSpec
-from millrace.step.ingestion import source_of
-from millrace.validation.base import ROW, Validation, ValidationReport
-from millrace.validation.cleanup import clean_columns, clean_rows, compile_fault, empty_raw, isolated
-from millrace.validation.contract import Judgement, judge
-from millrace.validation.data_docs import DocsSite, Mark
-from millrace.validation.function import unrepeatable_functions
-from millrace.validation.quarantine import count_open, quarantine_rows, store_quarantine
+from millrace.spec import DomainSpec, SourceSpec
+from millrace.step.assessment import Assessment, assess
+from millrace.step.case import Case, declared, open_case
+from millrace.step.clean import clean_note, publish_clean
+from millrace.step.place import Place, open_raw, read_records
+from millrace.step.settlement import settle_partition
+from millrace.step.source import source_of
+from millrace.step.validation_docs import publish_docs
+from millrace.validation import ValidationReport
+from millrace.validation.contract import over_limit
+from millrace.validation.contract import positions as rows_aside
+from millrace.validation.history import explain_change
+from millrace.validation.parameter import check_parameters
+from millrace.validation.profile import PartitionProfile, profile_rows, store_profile
+from millrace.validation.quarantine import (
+    count_open,
+    describe_records,
+    identify_records,
+    read_quarantine,
+    store_quarantine,
+)
+from millrace.validation.settlement import opened, settle
 
 log = logging.getLogger(__name__)
+_ATTEMPTS = 4
 _REASONS_TOLD = 8
 _REASON_LENGTH = 200
 
@@ -36,7 +52,9 @@ def validate_partition(
     """Make the clean rows of an ingested partition and set those aside that break the contract.
 
     Result and Data Docs page are stored whatever the outcome. Quarantine and clean table are only touched where the
-    partition is not blocked; running again over the same raw rows and contract commits nothing.
+    partition is not blocked, the quarantine first: a run that was killed between the two is made good by the next.
+    Where rows, contract and quarantine are those of the last time, the verdict of then is given back. What somebody
+    waived or corrected stays so.
 
     Args:
         domain: the domain.
@@ -49,61 +67,33 @@ def validate_partition(
         LakeError: the partition was not ingested.
         SpecError: clean-up or contract cannot work on this source.
         ContractError: a blocking expectation fails, or too many rows would be quarantined. Nothing is published.
-        ConservationError: rows in are not clean plus quarantined. Nothing is published.
+        ConservationError: records in are not clean plus quarantined. Nothing is published.
+        LakeConflictError: others changed the quarantine of the partition again and again meanwhile.
     """
-    from millrace.validation.gx_validator import GXValidator
-
     spec = source_of(domain, source)
     key = "" if spec.static else domain.partition(partition).key
-    where = f"{domain.raw_table(source)}, partition {key or '(whole)'}"
-    snapshot, raw = _read_raw(domain, source, key, settings)
-    cleaned = clean_rows(raw, spec, where=where)
-    candidates = cleaned.rows.filter(pc.invert(pc.is_in(cleaned.rows[ROW], pa.array(cleaned.duplicates, pa.int64()))))
-    validation = GXValidator().validate(candidates, spec.contract, suite=f"{domain.name}_{source}")
-    judgement = judge(validation.findings, cleaned.duplicates, raw.num_rows, spec)
-    site = DocsSite(reports=settings.reports, domain=domain.name)
-    contract = digest_of([item.model_dump() for item in spec.contract])
-    docs = _publish_docs(site, source, snapshot, contract, validation=validation, judgement=judgement)
-    if judgement.blocked:
-        raise ContractError(
-            "; ".join(_bounded(judgement.blocked)),
-            where=f"{where}, page {docs}",
-            remedy="mend the data or the contract, then run the task again; nothing was published",
-        )
-    aside = quarantine_rows(
-        raw,
-        cleaned.rows,
-        judgement.reasons,
-        source=domain.raw_table(source),
-        snapshot=snapshot,
-        now=now or datetime.now(UTC),
-    )
-    clean = cleaned.rows.filter(pc.invert(pc.is_in(cleaned.rows[ROW], pa.array(judgement.rows, pa.int64()))))
-    _check_conservation(raw.num_rows, clean[ROW].to_numpy(), judgement.rows, aside.num_rows, where)
-    quarantine_ref = store_quarantine(Table(settings.lake, domain.quarantine_table(source)), aside, key)
-    clean_ref = Table(settings.lake, domain.clean_table(source)).replace(clean.drop_columns([ROW]), partition=key)
-    return ValidationReport(
-        source=source,
-        partition=key,
-        clean=clean_ref,
-        quarantine=quarantine_ref,
-        rows_in=raw.num_rows,
-        rows_clean=clean.num_rows,
-        rows_quarantined=aside.num_rows,
-        verdict=_verdict(where, validation, judgement, raw.num_rows),
-        docs=docs,
-    )
+    place = Place(domain=domain, source=source, key=key, settings=settings)
+    for attempt in range(1, _ATTEMPTS + 1):
+        case = open_case(place, now or datetime.now(UTC))
+        try:
+            _settle_unassigned(place, case.now)
+            return _stored_report(case) or _validate(case)
+        except LakeConflictError:
+            if attempt == _ATTEMPTS:
+                raise
+            log.info("%s: somebody else wrote in between, judged again", place.where)
+    raise AssertionError  # pragma: no cover - the loop returns or raises
 
 
 def count_rows(domain: DomainSpec, source: str, *, settings: Settings) -> dict[str, int]:
-    """Rows of a source over all partitions: ingested (`source`), `clean`, and `quarantined` (status open)."""
+    """Records of a source over all partitions: ingested (`source`), `clean`, and `quarantined` (status open)."""
 
     def rows(name: str) -> int:
         table = Table(settings.lake, name)
         return int(table.open().count()) if table.exists() else 0
 
     return {
-        "source": rows(domain.raw_table(source)),
+        "source": rows(domain.raw_table(source)) + rows(domain.rejected_table(source)),
         "clean": rows(domain.clean_table(source)),
         "quarantined": count_open(Table(settings.lake, domain.quarantine_table(source))),
     }
@@ -112,110 +102,181 @@ def count_rows(domain: DomainSpec, source: str, *, settings: Settings) -> dict[s
 def check_contract(domain: DomainSpec) -> list[str]:
     """What is wrong with clean-up and contracts of a domain, without any data: what, where and remedy of each fault.
 
-    Every derived column is compiled against the declared columns in DuckDB, and every expectation is built by Great
+    Every step is compiled against the declared columns in DuckDB, and every expectation is built by Great
     Expectations, whose import takes some seconds.
     """
     faults: list[SpecError] = []
     for name, spec in domain.sources.items():
-        faults += _cleanup_faults(spec, f"{domain.name}.sources.{name}")
-        faults += _contract_faults(spec, f"{domain.name}.sources.{name}")
+        where = f"{domain.name}.sources.{name}"
+        faults += [*check_cleanup(spec, where), *_contract_faults(spec, where)]
     return [str(fault) for fault in faults]
-
-
-def _cleanup_faults(spec: SourceSpec, where: str) -> list[SpecError]:
-    faults = []
-    with isolated() as connection:
-        connection.register("raw", empty_raw(spec))
-        for name, expression in spec.cleanup.derive.items():
-            place = f"{where}.cleanup.derive.{name}"
-            if fault := compile_fault(connection, spec, name):
-                faults.append(SpecError(f"clean-up of {name!r}: {fault}", where=place, remedy="correct the expression"))
-                break  # those after it may rest on it
-            if moving := unrepeatable_functions(connection, expression):
-                faults.append(
-                    SpecError(
-                        f"clean-up of {name!r} calls {', '.join(moving)}, which gives another value at every run",
-                        where=place,
-                        remedy="compute it from the data's own columns",
-                    )
-                )
-    return faults
 
 
 def _contract_faults(spec: SourceSpec, where: str) -> list[SpecError]:
     from millrace.validation.gx_validator import build_expectation
 
-    faults = []
-    for item in spec.contract:
+    faults: list[SpecError] = []
+    try:
+        items = declared(spec)
+        check_parameters(items, static=spec.static)
+    except SpecError as error:
+        return [SpecError(error.what, where=f"{where}.{error.where}", remedy=error.remedy)]
+    for item in items:
         try:
-            build_expectation(item, clean_columns(spec))
+            build_expectation(item, spec.clean_columns if item.stage == "clean" else list(spec.raw_columns))
         except SpecError as error:
             faults.append(SpecError(error.what, where=f"{where}.{error.where}", remedy=error.remedy))
+    faults += [
+        SpecError(
+            f"{item.name} names column {item.column!r}, which clean rows do not have",
+            where=f"{where}.history",
+            remedy=f"there are: {', '.join(spec.clean_columns)}",
+        )
+        for item in spec.history
+        if item.column is not None and item.column not in spec.clean_columns
+    ]
     return faults
 
 
-def _read_raw(domain: DomainSpec, source: str, key: str, settings: Settings) -> tuple[DatasetRef, pa.Table]:
-    table = Table(settings.lake, domain.raw_table(source))
-    snapshot = table.newest().get(key)
-    if snapshot is None:
-        raise LakeError(
-            f"no raw rows of source {source!r}, partition {key or '(whole)'}",
-            where=table.uri,
-            remedy="ingest the partition first",
+def _stored_report(case: Case) -> ValidationReport | None:
+    """The verdict of the last time, where it was on the same and what it published is still there."""
+    path = case.site.result(case.place.source, case.place.key)
+    if not path.is_file() or case.published is None:
+        return None
+    told = orjson.loads(path.read_bytes())["meta"].get("millrace", {})
+    if told.get("judged") != case.digest or not told.get("report"):
+        return None
+    report = ValidationReport.from_dict(told["report"])
+    same = report.clean.version == case.published.version and Path(report.docs).is_file()
+    if not same:
+        return None
+    log.info("%s: rows and contract are as they were, the verdict stands", case.place.where)
+    return report.unchanged()
+
+
+def _validate(case: Case) -> ValidationReport:
+    place = case.place
+    with staging(place.settings) as folder, open_raw(place, case.raw, folder) as connection:
+        records = read_records(place, case.rejected)
+        ids = set() if records is None else set(identify_records(records, source=place.name)[1])
+        found = assess(place, connection, case.entries, ids, folder=folder, contract=case.contract)
+        rows_in = case.raw.rows + (0 if records is None else records.num_rows)
+        out = rows_aside(found.aside)
+        waiting = len(out) + (0 if records is None else records.num_rows)
+        blocked = [*found.judgement.blocked, *over_limit(waiting, rows_in, place.spec)]
+        notes = _bounded([*_changes(case, connection, found, out), *case.notes, *found.judgement.notes])
+        docs = publish_docs(
+            case.site,
+            place,
+            case.raw,
+            validations=found.validations,
+            rows_in=rows_in,
+            waiting=waiting,
+            blocked=blocked,
+            notes=notes,
         )
-    rows = table.read(version=snapshot.version, partitions=[key] if key else None)
-    return snapshot, rows.drop_columns([PARTITION]) if key else rows
+        if blocked:
+            raise ContractError(
+                "; ".join(_bounded(blocked)),
+                where=f"{place.where}, page {docs.page}",
+                remedy="mend the data or the contract, then run the task again; nothing was published",
+            )
+        settled = settle_partition(
+            place, connection, found, case.entries, records=records, raw=case.raw, folder=folder, now=case.now
+        )
+        snapshots = {
+            "raw": str(case.raw.version),
+            "rejected": "" if case.rejected is None else str(case.rejected.version),
+        }
+        quarantine = store_quarantine(place.quarantine, settled, place.key, note=snapshots, after=case.base)
+        clean = publish_clean(
+            place,
+            connection,
+            found.cleaned.table,
+            folder=folder,
+            note=clean_note(place, case.raw, case.rejected, settled),
+            out=out,
+            after=-1 if case.published is None else case.published.version,
+        )
+        if place.spec.history:
+            store_profile(
+                profile_rows(connection, _published(connection, found.cleaned.table, out), place.spec),
+                settings=place.settings,
+                domain=place.domain,
+                source=place.source,
+                partition=place.key,
+                clean=clean,
+            )
+    report = ValidationReport(
+        source=place.source,
+        partition=place.key,
+        clean=clean,
+        quarantine=quarantine,
+        rows_in=rows_in,
+        rows_clean=clean.rows,
+        rows_quarantined=opened(settled).num_rows,
+        verdict=_verdict(place, found, rows_in, opened(settled).num_rows, notes),
+        docs=str(docs.page),
+        steps=tuple(found.cleaned.steps),
+    )
+    after = open_case(place, case.now)  # what was written is part of what the verdict rests on
+    docs.seal(after.digest, report)
+    return report
 
 
-def _publish_docs(
-    site: DocsSite, source: str, snapshot: DatasetRef, contract: str, *, validation: Validation, judgement: Judgement
-) -> str:
-    from millrace.validation.gx_page import render_page
+def _settle_unassigned(place: Place, now: datetime) -> None:
+    """Records of no partition stand in the quarantine under a key of their own, whichever partition is validated."""
+    found = None if place.spec.static else place.rejected.note(UNASSIGNED)
+    if found is None:
+        return
+    base, notes, entries = read_quarantine(place.quarantine, UNASSIGNED)
+    if notes.get("rejected") == str(found[0].version):
+        return
+    records = place.rejected.read(version=found[0].version, partitions=[UNASSIGNED])
+    failing = describe_records(records, source=place.name, snapshot=found[0], now=now)
+    settled = settle(entries, failing, set(), now=now)
+    store_quarantine(place.quarantine, settled, UNASSIGNED, note={"rejected": str(found[0].version)}, after=base)
 
-    told = "blocked: " + judgement.blocked[0] if judgement.blocked else f"{len(judgement.rows)} rows quarantined"
-    mark: Mark = "blocked" if judgement.blocked else "noted" if judgement.notes else "held"
-    ours = {
-        "raw": {"table": snapshot.table, "partition": snapshot.partition, "digest": snapshot.digest},
-        "contract": contract,
-        "outcome": "fail" if judgement.blocked else "pass",
-        "rows_in": snapshot.rows,
-        "rows_quarantined": 0 if judgement.blocked else len(judgement.rows),
-        "blocked": list(judgement.blocked),
-        "notes": list(judgement.notes),
+
+def _published(connection: Any, table: str, out: Any) -> str:
+    """A view of the rows that are to be clean."""
+    if not len(out):
+        return table
+    query = without_rows(connection, f'SELECT * FROM "{table}"', out, name="to_publish_left_out")
+    connection.execute(f"CREATE OR REPLACE TEMP VIEW to_publish AS {query}")
+    return "to_publish"
+
+
+def _changes(case: Case, connection: Any, found: Assessment, out: Any) -> list[str]:
+    """What changed against earlier partitions, in words, for the measures that fail."""
+    failed = {
+        finding.expectation.id
+        for validation in found.validations
+        for finding in validation.findings
+        if not finding.holds
     }
-    document = {**validation.document, "meta": {**validation.document["meta"], "millrace": ours}}
-    title = f"{site.domain} / {source} / {snapshot.partition or 'whole table'}"
-    line = f"{snapshot.rows} rows, {told}"
-    page = render_page(document, title=title, line=line, home="../index.html")
-    path = site.publish(source, snapshot.partition, document=document, page=page, mark=mark, line=line)
-    log.info("%s: result and page stored", title)
-    return str(path)
+    specs = [item for item in case.place.spec.history if item.name in failed]
+    if not specs:
+        return []
+    table = _published(connection, found.cleaned.table, out)
+    current = PartitionProfile.of(case.place.key, profile_rows(connection, table, case.place.spec))
+    partition = case.place.domain.partition(case.place.key) if case.place.key else None
+    return [explain_change(item, case.profiles, current, partition) for item in specs]
 
 
-def _check_conservation(
-    rows_in: int, clean: npt.NDArray[np.int64], aside: npt.NDArray[np.int64], stored: int, where: str
-) -> None:
-    together = np.sort(np.concatenate([clean, aside]))
-    if stored != len(aside) or not np.array_equal(together, np.arange(rows_in)):
-        raise ConservationError(
-            f"{rows_in} rows in, but {len(clean)} clean and {stored} quarantined",
-            where=where,
-            remedy="report this with the page of the validation; nothing was published",
-        )
-
-
-def _verdict(where: str, validation: Validation, judgement: Judgement, rows_in: int) -> Verdict:
-    held = sum(finding.holds for finding in validation.findings)
-    first = f"{held} of {len(validation.findings)} expectations hold; {len(judgement.rows)} of {rows_in} rows set aside"
+def _verdict(place: Place, found: Assessment, rows_in: int, waiting: int, notes: Sequence[str]) -> Verdict:
+    findings = [finding for validation in found.validations for finding in validation.findings]
+    held = sum(finding.holds for finding in findings)
+    first = f"{held} of {len(findings)} expectations hold; {waiting} of {rows_in} rows set aside"
     return Verdict(
         outcome="pass",
-        subject=where,
-        reasons=[first, *_bounded(judgement.notes)],
+        subject=place.where,
+        reasons=[first, *notes],
         numbers={
-            "expectations": float(len(validation.findings)),
+            "expectations": float(len(findings)),
             "held": float(held),
             "rows_in": float(rows_in),
-            "rows_quarantined": float(len(judgement.rows)),
+            "rows_quarantined": float(waiting),
         },
     )
 

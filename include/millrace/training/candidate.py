@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from millrace.errors import SpecError, TrainingError
-from millrace.lake.table import content_digest
+from millrace.lake.digest import content_digest
 from millrace.package import Encoder, FeatureSpec, Manifest, Package, Predictor, TrainingRecord, seal_package
 from millrace.package.predictor import load_model
 from millrace.spec import CandidateSpec, DomainSpec, UseCaseSpec

@@ -8,25 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from millrace.spec.domain import SourceSpec
-from millrace.validation.base import Finding
+from millrace.spec.contract import ExpectationSpec
+from millrace.spec.source import SourceSpec
+from millrace.validation.base import Finding, SetAside
 
 DUPLICATE = "duplicate"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reason:
-    """Why one row is set aside.
-
-    Attributes:
-        row: its position in the raw partition (`row#`).
-        expectation: name of the expectation, or `duplicate`.
-        columns: the columns it judges.
-    """
-
-    row: int
-    expectation: str
-    columns: tuple[str, ...]
+SUPERSEDED = "duplicate_superseded"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,30 +21,45 @@ class Judgement:
     """What is to be done with a partition.
 
     Attributes:
-        reasons: one for each row and expectation it fails, ordered by row, then by contract.
+        aside: rows to be set aside, by reason, in the order they were found.
         blocked: why the partition may not be published; empty where it may.
         notes: what people should know about a partition that is published.
     """
 
-    reasons: Sequence[Reason]
+    aside: Sequence[SetAside]
     blocked: Sequence[str]
     notes: Sequence[str]
 
     @property
     def rows(self) -> npt.NDArray[np.int64]:
         """Positions of the rows set aside, sorted, each once."""
-        return np.unique(np.fromiter((item.row for item in self.reasons), np.int64))
+        return positions(self.aside)
 
 
-def judge(findings: Sequence[Finding], duplicates: npt.NDArray[np.int64], rows_in: int, spec: SourceSpec) -> Judgement:
-    """Apply each expectation's `on_failure`, and the limit on the share of quarantined rows.
+def positions(aside: Sequence[SetAside]) -> npt.NDArray[np.int64]:
+    """Positions of all rows set aside for any reason, sorted, each once."""
+    found = [item.rows for item in aside]
+    return np.unique(np.concatenate(found)) if found else np.empty(0, np.int64)
+
+
+def judge(findings: Sequence[Finding], aside: Sequence[SetAside], spec: SourceSpec) -> Judgement:
+    """Apply each expectation's `on_failure`, and the policy for duplicates.
 
     An expectation that holds does nothing, rows within the tolerance of its `mostly` included. One that could not be
     judged blocks, whatever its `on_failure`.
+
+    Args:
+        findings: of the expectations on raw and on clean rows.
+        aside: rows set aside before any expectation: by clean-up, and for their key.
+        spec: their source.
     """
-    reasons = [Reason(row=int(row), expectation=DUPLICATE, columns=tuple(spec.key)) for row in duplicates]
-    blocked: list[str] = []
-    notes = [f"{DUPLICATE}: {len(duplicates)} rows quarantined"] if len(duplicates) else []
+    found = [item for item in aside if len(item.rows)]
+    blocked = [
+        f"{len(item.rows)} rows share their key ({', '.join(item.columns)}) with others"
+        for item in found
+        if item.reason == DUPLICATE and spec.duplicates.policy == "block"
+    ]
+    notes = [f"{item.reason}: {len(item.rows)} rows quarantined" for item in found]
     for finding in findings:
         item = finding.expectation
         if finding.error:
@@ -65,24 +67,26 @@ def judge(findings: Sequence[Finding], duplicates: npt.NDArray[np.int64], rows_i
         elif finding.holds:
             continue
         elif item.on_failure == "quarantine" and finding.rows is not None:
-            columns = judged_columns(finding)
-            reasons += [Reason(row=int(row), expectation=item.name, columns=columns) for row in finding.rows]
+            found.append(SetAside(reason=item.name, columns=judged_columns(item), rows=finding.rows, stage=item.stage))
             notes.append(f"{item.name}: {len(finding.rows)} rows quarantined")
         elif item.on_failure == "warn":
             notes.append(f"{item.name} does not hold: {finding.observed}")
         else:
             blocked.append(f"{item.name} does not hold: {finding.observed}")
-    aside = len({item.row for item in reasons})
-    if rows_in and aside / rows_in > spec.max_quarantined_share:
-        blocked.append(
-            f"{aside} of {rows_in} rows ({aside / rows_in:.2%}) would be quarantined, "
-            f"over the limit of {spec.max_quarantined_share:.2%}"
-        )
-    return Judgement(reasons=sorted(reasons, key=lambda reason: reason.row), blocked=blocked, notes=notes)
+    return Judgement(aside=found, blocked=blocked, notes=notes)
 
 
-def judged_columns(finding: Finding) -> tuple[str, ...]:
-    """The columns whose values the expectation of a finding looks at."""
-    kwargs = finding.expectation.kwargs
-    single = [str(kwargs[key]) for key in ("column", "column_A", "column_B") if key in kwargs]
-    return (*single, *(str(name) for name in kwargs.get("column_list", [])))
+def over_limit(aside: int, rows_in: int, spec: SourceSpec) -> list[str]:
+    """Why so many rows in quarantine block the partition; empty where they do not."""
+    if not rows_in or aside / rows_in <= spec.max_quarantined_share:
+        return []
+    return [
+        f"{aside} of {rows_in} rows ({aside / rows_in:.2%}) would be quarantined, "
+        f"over the limit of {spec.max_quarantined_share:.2%}"
+    ]
+
+
+def judged_columns(item: ExpectationSpec) -> tuple[str, ...]:
+    """The columns whose values an expectation looks at."""
+    single = [str(item.kwargs[key]) for key in ("column", "column_A", "column_B") if key in item.kwargs]
+    return (*single, *(str(name) for name in item.kwargs.get("column_list", [])))

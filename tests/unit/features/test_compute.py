@@ -17,8 +17,8 @@ from millrace.errors import FeatureError
 from millrace.features.compute import build_table, entity_kinds, read_sql, run_sql
 from millrace.features.source import register_clean
 from millrace.lake import Table
-from millrace.lake.duck import connect
 from millrace.lake.digest import content_digest
+from millrace.lake.duck import connect
 from millrace.spec import DomainSpec
 
 FOLDER = DAGS / "domains"

@@ -173,7 +173,7 @@ def test_the_contracts_of_the_flights_domain_are_sound(settings: Settings) -> No
 def test_check_contract_tells_every_fault_with_place_and_remedy() -> None:
     domain = make_domain(
         "x.csv",
-        derive={"fine": "amount * 2", "moving": "now()", "broken": "amuont + 1", "after": "broken"},
+        derive={"fine": "amount * 2", "moving": "now()", "after": "moving"},
         contract=[
             {"type": "expect_column_values_to_be_positive", "kwargs": {"column": "amount"}},
             {"type": "expect_column_values_to_be_between", "kwargs": {"column": "amount", "minimum": 1}},
@@ -182,9 +182,10 @@ def test_check_contract_tells_every_fault_with_place_and_remedy() -> None:
             {"type": "expect_table_row_count_to_equal", "kwargs": {"value": 3}, "on_failure": "quarantine"},
         ],
     )
-    moving, broken, unknown, refused, column, table = check_contract(domain)
+    moving, unknown, refused, column, table = check_contract(domain)
     assert "calls now, which gives another value at every run" in moving
-    assert "where: shop.sources.orders.cleanup.derive.broken" in broken
+    (broken,) = check_contract(make_domain("x.csv", derive={"fine": "amount * 2", "broken": "amuont + 1"}))
+    assert "where: shop.sources.orders.cleanup[0].derive.broken" in broken
     assert "unknown expectation 'expect_column_values_to_be_positive'" in unknown
     assert "where: shop.sources.orders.contract, column_values_to_be_positive.amount" in unknown
     assert "minimum: extra fields not permitted" in refused

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tests.unit.shop import ROWS, make_domain, write_orders
+from typer.testing import CliRunner
+
+from millrace.cli.main import _app
+from millrace.errors import SpecError
+from millrace.settings import Settings
+from millrace.step.ingestion import ingest_partition
+from millrace.step.validation import validate_partition
+
+AMOUNT = {
+    "type": "expect_column_values_to_be_between",
+    "kwargs": {"column": "amount", "min_value": 0, "max_value": 35},
+    "on_failure": "quarantine",
+    "id": "amount",
+}
+
+
+@pytest.fixture
+def lake(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """The shop, with order 4 in quarantine."""
+    domain = make_domain(write_orders(tmp_path, ROWS), contract=[AMOUNT])
+    path = settings.dags / "domains" / "shop.yaml"
+    path.write_text(yaml.safe_dump(domain.model_dump(mode="json", exclude_defaults=True)))
+    for name, value in {"VAR": settings.var, "DAGS": settings.dags}.items():
+        monkeypatch.setenv(f"MILLRACE_{name}", str(value))
+    monkeypatch.setenv("COLUMNS", "200")
+    ingest_partition(domain, "orders", "2020-01", settings=settings)
+    validate_partition(domain, "orders", "2020-01", settings=settings)
+    return settings
+
+
+def run(*argv: str, answer: str | None = None, code: int = 0) -> str:
+    result = CliRunner().invoke(_app, list(argv), input=answer)
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def document(*argv: str) -> Any:
+    return json.loads(run(*argv, "--json").splitlines()[-1])
+
+
+def test_rows_are_counted_shown_waived_and_gone_from_the_quarantine(lake: Settings) -> None:
+    listed = document("quarantine", "list", "shop", "--ids")
+    group = {"source": "orders", "partition": "2020-01", "reason": "amount", "status": "open", "rows": 1}
+    assert (listed["rows"], listed["groups"]) == (1, [group])
+    assert document("quarantine", "list", "shop", "--reason", "named")["rows"] == 0
+    (row,) = listed["ids"]
+    shown = document("quarantine", "show", "shop", "orders", row["row_id"][:8])
+    assert json.loads(shown["raw"])["amount"] == 40
+    assert shown["reasons"] == [{"column": "amount", "expectation": "amount", "value": 40.0}]
+    assert "reason amount" in run("quarantine", "show", "shop", "orders", row["row_id"])
+    assert "2020-01" in run("quarantine", "list", "shop")
+
+    waive = ["replay", "shop", "orders", "--waive", "--because", "a bulk order", "--reason", "amount", "--by", "ann"]
+    asked = run(*waive, answer="n\n", code=1)
+    assert "waive: 1 open rows of shop/orders" in asked
+    assert document("quarantine", "list", "shop")["rows"] == 1
+    done = run(*waive, answer="y\n")
+    assert "1 rows merged" in done
+    assert "Clean rows changed in: 2020-01" in done
+    assert "Run the DAG shop_data for these partition keys" in done
+    assert document("quarantine", "list", "shop")["rows"] == 0
+    (closed,) = document("quarantine", "list", "shop", "--status", "closed")["groups"]
+    assert closed["status"] == "waived"
+    assert document(*waive, "--yes")["merged"] == 0
+
+
+def test_a_file_of_corrections_is_merged(lake: Settings, tmp_path: Path) -> None:
+    (row,) = document("quarantine", "list", "shop", "--ids")["ids"]
+    path = tmp_path / "fixed.csv"
+    path.write_text(f"row_id,amount\n{row['row_id']},4\n")
+    told = document("replay", "shop", "orders", "--correct", str(path), "--yes")
+    assert (told["action"], told["merged"], told["stale"], told["recompute"]) == (
+        "correct",
+        1,
+        ["2020-01"],
+        ["2020-01"],
+    )
+
+
+def test_what_cannot_be_is_refused(lake: Settings, tmp_path: Path) -> None:
+    assert "give either" in run(
+        "replay", "shop", "orders", "--waive", "--correct", str(tmp_path / "x"), "--yes", code=2
+    )
+    assert "none of open, closed, all" in run("quarantine", "list", "shop", "--status", "shut", code=2)
+    for argv in (
+        ["quarantine", "show", "shop", "orders", "ffff"],
+        ["quarantine", "list", "shop", "--source", "order"],
+        ["replay", "shop", "orders", "--waive", "--yes"],
+    ):
+        assert isinstance(CliRunner().invoke(_app, argv).exception, SpecError)
