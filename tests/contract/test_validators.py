@@ -286,6 +286,16 @@ def test_a_page_shows_expectations_and_what_was_seen(validator: Validator) -> No
     assert "26.25" in text
 
 
+def test_quantiles_of_a_column_asked_for_twice_are_not_mixed_up(validator: Validator) -> None:
+    def quantiles(*shares: float) -> ExpectationSpec:
+        ranges = {"quantiles": shares, "value_ranges": [[0, 9]] * len(shares)}
+        return expect("column_quantile_values_to_be_between", "warn", column="x", quantile_ranges=ranges)
+
+    found = judge(validator, table(x=pa.array([1.0, 2.0, 3.0])), quantiles(0.0, 0.5), quantiles(1.0, 0.5))
+    assert "'values': [1.0, 2.0]" in found[0].observed
+    assert "'values': [3.0, 2.0]" in found[1].observed
+
+
 def test_an_unknown_type_names_near_matches(validator: Validator) -> None:
     with pytest.raises(SpecError, match="unknown expectation 'expect_column_values_to_be_betwen'") as caught:
         judge(validator, table(x=X), expect("column_values_to_be_betwen", column="x", max_value=1))
@@ -627,7 +637,7 @@ def agree(seed: int, count: int, nulls: float, each: int) -> Validation:
 def test_results_equal_those_of_great_expectations_on_pandas_for_every_type_counted() -> None:
     counted = set()
     for seed, (count, nulls) in enumerate(FRAMES):
-        validation = agree(seed, count, nulls, each=4)
+        validation = agree(seed, count, nulls, each=3)
         counted |= {
             item["expectation_config"]["type"].removeprefix("expect_")
             for item in validation.document["results"]
@@ -638,7 +648,7 @@ def test_results_equal_those_of_great_expectations_on_pandas_for_every_type_coun
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("seed", range(10, 40))
+@pytest.mark.parametrize("seed", range(10, 28))
 def test_results_equal_those_of_great_expectations_on_many_more_tables(seed: int) -> None:
     count, nulls = list(itertools.product([0, 1, 2, 7, 40, 300], [0.0, 0.3, 0.9]))[seed % 18]
-    agree(seed, count, nulls, each=8)
+    agree(seed, count, nulls, each=5)

@@ -62,7 +62,12 @@ def render_page(document: Mapping[str, Any], *, title: str, line: str, home: str
 
     open_context()
     named = {"run_id": {"run_name": title}, "batch_kwargs": {"data_asset_name": title}}
-    result = expectationSuiteValidationResultSchema.load({**document, "meta": {**document["meta"], **named}})
+    shown = {
+        **document,
+        "meta": {**document["meta"], **named},
+        "results": [_readable(item) for item in document["results"]],
+    }
+    result = expectationSuiteValidationResultSchema.load(shown)
     page: str = DefaultJinjaPageView().render(ValidationResultsPageRenderer().render(result))
     for pattern in _TAKEN_OUT:
         page = pattern.sub("", page)
@@ -70,3 +75,14 @@ def render_page(document: Mapping[str, Any], *, title: str, line: str, home: str
     top = f'<div class="top"><a href="{html.escape(home)}">Data Docs</a> / {told}</div>'
     page = _SUITE_LINK.sub(r"\1", page).replace("</head>", _HEAD, 1)
     return _BODY.sub(lambda body: f"{body[0]}{top}", page, count=1)
+
+
+def _readable(item: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A result as the renderer can take it: it fails on counts of distinct values, which have no share of all rows."""
+    result = item.get("result", {})
+    if "unexpected_percent" in result or not {"unexpected_count", "missing_count"} & result.keys():
+        return item
+    counts = {"unexpected_count": "beyond the set", "missing_count": "missing from the column"}
+    told = [f"{result[name]} values {words}" for name, words in counts.items() if name in result]
+    kept = {name: value for name, value in result.items() if name not in counts}
+    return {**item, "result": {**kept, "observed_value": ", ".join(told)}}
