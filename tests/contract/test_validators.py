@@ -277,6 +277,7 @@ def test_a_page_shows_expectations_and_what_was_seen(validator: Validator) -> No
         [
             expect("column_values_to_be_between", column="x", max_value=50),
             expect("column_mean_to_be_between", "warn", column="x", min_value=0, max_value=30),
+            expect("column_distinct_values_to_equal_set", "warn", column="name", value_set=["aa", "b", "zz"]),
         ],
     )
     page = render_page(validation.document, title="shop / orders", line="1 row", home="../index.html")
@@ -284,6 +285,8 @@ def test_a_page_shows_expectations_and_what_was_seen(validator: Validator) -> No
     assert "values must be less than or equal to 50" in re.sub(" +", " ", text).replace(" .", ".")
     assert "100.0" in text or "100" in text
     assert "26.25" in text
+    assert "1 values beyond the set: c9; 1 values missing from the column: zz" in text
+    assert "exception" not in text
 
 
 def test_quantiles_of_a_column_asked_for_twice_are_not_mixed_up(validator: Validator) -> None:

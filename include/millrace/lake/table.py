@@ -10,7 +10,7 @@ import dataclasses
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,14 +20,13 @@ import pyarrow as pa
 
 from millrace.artifact import DatasetRef
 from millrace.errors import LakeConflictError, LakeError, LakeUnavailableError
-from millrace.lake import column, file
+from millrace.lake import column, commits, file
 from millrace.lake.digest import content_digest
 from millrace.lake.staging import StagedFile
 
 log = logging.getLogger(__name__)
 PARTITION = "partition"
 _ATTEMPTS = 12
-_NOTE = "millrace.note."
 _KEEP_HISTORY = {"delta.logRetentionDuration": "interval 36500 days", "delta.enableExpiredLogCleanup": "false"}
 """Digests, notes and snapshots are read from the log for ever; Delta would drop what is a month old."""
 _REFUSALS = ("os error", "Generic ")
@@ -124,16 +123,17 @@ class Table:
         """The newest write of a partition with what its writer noted; None where there is none."""
         if not self.exists():
             return None
-        return next((self._read_commit(commit) for commit in self._writes() if _key(commit) == partition), None)
+        commit = commits.newest(self.open(), partition)
+        return None if commit is None else commits.read(self.name, commit)
 
     def newest(self) -> dict[str, DatasetRef]:
         """Partition → reference of its newest write; empty where the table is missing. One pass over the history."""
         if not self.exists():
             return {}
         found: dict[str, DatasetRef] = {}
-        for commit in self._writes():
-            if _key(commit) not in found:
-                found[_key(commit)] = self._read_commit(commit)[0]
+        for commit in commits.of_partitions(self.open()):
+            if commits.partition_of(commit) not in found:
+                found[commits.partition_of(commit)] = commits.read(self.name, commit)[0]
         return found
 
     def replace(
@@ -169,7 +169,7 @@ class Table:
             return known
         keyed = _with_key(rows, partition) if partition else rows
         self._ensure(keyed.schema, partitioned=bool(partition), evolve=evolve)
-        properties = _properties(partition, digest, rows.num_rows, note)
+        properties = commits.properties(partition, digest, rows.num_rows, note)
 
         def commit(table: Any) -> None:
             write_deltalake(
@@ -217,7 +217,7 @@ class Table:
         with self._writing():
             name = file.bring(self.uri, staged, folder=f"{PARTITION}={partition}" if partition else "")
         actions = [file.add_action(name, staged, values, size)] if staged.rows else []
-        properties = _properties(partition, staged.digest, staged.rows, note, retries=0)
+        properties = commits.properties(partition, staged.digest, staged.rows, note, retries=0)
 
         def commit(table: Any) -> None:
             table.create_write_transaction(
@@ -244,7 +244,7 @@ class Table:
     ) -> DatasetRef:
         from deltalake import write_deltalake
 
-        properties = _properties(partition, staged.digest, staged.rows, note)
+        properties = commits.properties(partition, staged.digest, staged.rows, note)
 
         def commit(table: Any) -> None:
             write_deltalake(
@@ -287,7 +287,8 @@ class Table:
 
     def _require_newest(self, table: Any, partition: str, version: int) -> None:
         """Refuse to write over what was not seen: a commit on this very snapshot then conflicts with any later one."""
-        newest = next((int(commit["version"]) for commit in _writes(table) if _key(commit) == partition), -1)
+        commit = commits.newest(table, partition)
+        newest = -1 if commit is None else int(commit["version"])
         if newest != version:
             raise LakeConflictError(
                 f"partition {partition!r} of {self.name!r} was written by somebody else in between",
@@ -390,40 +391,6 @@ class Table:
                 remedy="free space or mend the rights there, then run the task again; nothing was committed",
             ) from error
 
-    def _writes(self) -> Iterator[dict[str, Any]]:
-        return _writes(self.open())
-
-    def _read_commit(self, commit: Mapping[str, Any]) -> tuple[DatasetRef, dict[str, str]]:
-        ref = DatasetRef(
-            table=self.name,
-            version=int(commit["version"]),
-            partition=_key(commit),
-            rows=int(commit.get("millrace.rows", 0)),
-            digest=str(commit["millrace.digest"]),
-            changed=False,
-        )
-        return ref, {name.removeprefix(_NOTE): str(commit[name]) for name in commit if name.startswith(_NOTE)}
-
-
-def _writes(table: Any) -> Iterator[dict[str, Any]]:
-    """Commits of ours that replaced a partition, newest first."""
-    history: Iterable[dict[str, Any]] = table.history()
-    return (commit for commit in history if "millrace.partition" in commit and "millrace.digest" in commit)
-
-
-def _key(commit: Mapping[str, Any]) -> str:
-    return str(commit["millrace.partition"])
-
 
 def _with_key(rows: pa.Table, partition: str) -> pa.Table:
     return rows.append_column(PARTITION, pa.repeat(pa.scalar(partition, pa.string()), rows.num_rows))
-
-
-def _properties(
-    partition: str, digest: str, rows: int, note: Mapping[str, str] | None, *, retries: int | None = None
-) -> Any:
-    from deltalake import CommitProperties
-
-    told = {"millrace.partition": partition, "millrace.digest": digest, "millrace.rows": str(rows)}
-    told |= {f"{_NOTE}{name}": value for name, value in (note or {}).items()}
-    return CommitProperties(custom_metadata=told, max_commit_retries=retries)

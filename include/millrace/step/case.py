@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from millrace.artifact import DatasetRef, digest_of
 from millrace.errors import LakeError
-from millrace.spec import ExpectationSpec, SourceSpec
+from millrace.spec import ExpectationSpec
+from millrace.step.assessment import declared
 from millrace.step.ingestion import WHOLE
 from millrace.step.place import Place
 from millrace.validation.data_docs import DocsSite
@@ -57,15 +58,6 @@ class Case:
     def site(self) -> DocsSite:
         """Where results and pages lie."""
         return DocsSite(reports=self.place.settings.reports, domain=self.place.domain.name)
-
-
-def declared(spec: SourceSpec) -> list[ExpectationSpec]:
-    """The expectations of the YAML and those of the Python suite."""
-    if spec.suite is None:
-        return list(spec.contract)
-    from millrace.validation.suite import load_suite
-
-    return [*spec.contract, *load_suite(spec.suite)]
 
 
 def open_case(place: Place, now: datetime) -> Case:

@@ -18,8 +18,8 @@ from millrace.lake import Table
 from millrace.lake.staging import staging
 from millrace.settings import Settings
 from millrace.spec import DomainSpec, SourceSpec
-from millrace.step.assessment import Assessment, assess
-from millrace.step.case import Case, declared, open_case
+from millrace.step.assessment import Assessment, assess, declared
+from millrace.step.case import Case, open_case
 from millrace.step.clean import clean_note, publish_clean
 from millrace.step.place import Place, open_raw, read_records
 from millrace.step.settlement import settle_partition
@@ -162,7 +162,7 @@ def _validate(case: Case) -> ValidationReport:
         found = assess(place, connection, case.entries, ids, folder=folder, contract=case.contract)
         rows_in = case.raw.rows + (0 if records is None else records.num_rows)
         out = rows_aside(found.aside)
-        waiting = len(out) + (0 if records is None else records.num_rows)
+        waiting = len(out) + len(ids - set(found.standing.added))
         blocked = [*found.judgement.blocked, *over_limit(waiting, rows_in, place.spec)]
         notes = _bounded([*_changes(case, connection, found, out), *case.notes, *found.judgement.notes])
         docs = publish_docs(

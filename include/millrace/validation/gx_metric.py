@@ -162,13 +162,17 @@ def as_metrics(numbers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _observed(detail: Mapping[str, Any]) -> str:
-    if detail.get("unexpected_count") and "element_count" in detail:
+    if "element_count" in detail and not detail.get("unexpected_count"):
+        return "no row fails"
+    if "element_count" in detail:
         told = f"{detail['unexpected_count']} of {detail['element_count']} rows fail"
         examples = ", ".join(dict.fromkeys(str(value) for value in detail.get("partial_unexpected_list", [])[:3]))
         return f"{told}, such as {_short(examples)}" if examples else told
-    if detail.get("observed_value") is None and "unexpected_count" in detail and "element_count" not in detail:
-        return f"{detail['unexpected_count']} values beyond the set, {detail.get('missing_count', 0)} missing"
-    return f"observed {_short(str(detail.get('observed_value')))}"
+    if "unexpected_count" in detail or "missing_count" in detail:
+        beyond, missing = detail.get("unexpected_count", 0), detail.get("missing_count", 0)
+        return f"{beyond} values beyond the set, {missing} of it missing"
+    observed = detail.get("observed_value")
+    return "no value observed" if observed is None else f"observed {_short(str(observed))}"
 
 
 def _error(info: Mapping[str, Any] | None) -> str:

@@ -78,11 +78,13 @@ def render_page(document: Mapping[str, Any], *, title: str, line: str, home: str
 
 
 def _readable(item: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A result as the renderer can take it: it fails on counts of distinct values, which have no share of all rows."""
+    """A result as the renderer can take it: it fails on distinct values, which have no share of all rows."""
     result = item.get("result", {})
     if "unexpected_percent" in result or not {"unexpected_count", "missing_count"} & result.keys():
         return item
-    counts = {"unexpected_count": "beyond the set", "missing_count": "missing from the column"}
-    told = [f"{result[name]} values {words}" for name, words in counts.items() if name in result]
-    kept = {name: value for name, value in result.items() if name not in counts}
-    return {**item, "result": {**kept, "observed_value": ", ".join(told)}}
+    told = []
+    for name, words in (("unexpected", "beyond the set"), ("missing", "missing from the column")):
+        if f"{name}_count" in result:
+            shown = ", ".join(map(str, result.get(f"partial_{name}_list") or []))
+            told.append(f"{result[f'{name}_count']} values {words}{f': {shown}' if shown else ''}")
+    return {**item, "result": {"observed_value": "; ".join(told)}}

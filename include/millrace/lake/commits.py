@@ -1,0 +1,58 @@
+"""What our commits to a Delta table carry: partition, digest, rows, and notes of their writer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from millrace.artifact import DatasetRef
+
+_NOTE = "millrace.note."
+
+
+def properties(
+    partition: str, digest: str, rows: int, note: Mapping[str, str] | None, *, retries: int | None = None
+) -> Any:
+    """The `deltalake.CommitProperties` of a write of a partition.
+
+    Args:
+        partition: its key.
+        digest: of its content.
+        rows: how many.
+        note: what else the writer wants to find again.
+        retries: how often the library itself may try again against other writers; its default where None.
+    """
+    from deltalake import CommitProperties
+
+    told = {"millrace.partition": partition, "millrace.digest": digest, "millrace.rows": str(rows)}
+    told |= {f"{_NOTE}{name}": value for name, value in (note or {}).items()}
+    return CommitProperties(custom_metadata=told, max_commit_retries=retries)
+
+
+def of_partitions(table: Any) -> Iterator[dict[str, Any]]:
+    """The commits of an open table that wrote a partition, newest first."""
+    history: Iterable[dict[str, Any]] = table.history()
+    return (commit for commit in history if "millrace.partition" in commit and "millrace.digest" in commit)
+
+
+def newest(table: Any, partition: str) -> dict[str, Any] | None:
+    """The newest commit of an open table that wrote a partition; None where there is none."""
+    return next((commit for commit in of_partitions(table) if partition_of(commit) == partition), None)
+
+
+def partition_of(commit: Mapping[str, Any]) -> str:
+    """Key of the partition that a commit wrote."""
+    return str(commit["millrace.partition"])
+
+
+def read(table: str, commit: Mapping[str, Any]) -> tuple[DatasetRef, dict[str, str]]:
+    """The reference of what a commit wrote, and the notes on it."""
+    ref = DatasetRef(
+        table=table,
+        version=int(commit["version"]),
+        partition=partition_of(commit),
+        rows=int(commit.get("millrace.rows", 0)),
+        digest=str(commit["millrace.digest"]),
+        changed=False,
+    )
+    return ref, {name.removeprefix(_NOTE): str(commit[name]) for name in commit if name.startswith(_NOTE)}
