@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import random
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -51,10 +52,21 @@ class Table:
         return f"{self.lake.rstrip('/')}/{self.name}"
 
     def exists(self) -> bool:
-        """True once something was committed."""
+        """True once something was committed.
+
+        Raises:
+            LakeUnavailableError: the storage does not answer.
+        """
         from deltalake import DeltaTable
 
-        return bool(DeltaTable.is_deltatable(self.uri))
+        try:
+            return bool(DeltaTable.is_deltatable(self.uri))
+        except OSError as error:
+            raise LakeUnavailableError(
+                f"table {self.name!r} cannot be looked for: {_last_words(error)}",
+                where=self.uri,
+                remedy="is the storage up, and are its address and credentials right? Then run the task again",
+            ) from error
 
     def open(self, version: int | None = None) -> Any:
         """The `deltalake.DeltaTable` at a version (latest by default).
@@ -344,6 +356,15 @@ class Table:
             remedy="run the task again once the other writer is done",
         )
 
+    def prepare(self, schema: pa.Schema, *, partitioned: bool) -> None:
+        """Let the table have the columns of rows to come, so that writing these cannot fail for their sake.
+
+        Raises:
+            LakeError: a column is missing or has another type than in the table.
+        """
+        keyed = schema.append(pa.field(PARTITION, pa.string())) if partitioned else schema
+        self._ensure(keyed, partitioned=partitioned, evolve=True)
+
     def _ensure(self, schema: pa.Schema, *, partitioned: bool, evolve: bool = False) -> None:
         """Create the table without rows where there is none; add columns where that is allowed, refuse other changes.
 
@@ -390,6 +411,12 @@ class Table:
                 where=self.uri,
                 remedy="free space or mend the rights there, then run the task again; nothing was committed",
             ) from error
+
+
+def _last_words(error: Exception) -> str:
+    """The innermost cause of a storage's error, which tells it in many lines and colours."""
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip(" │╰╭─▶├▸") for line in str(error).splitlines()]
+    return next((line for line in reversed(lines) if line), str(error))[:200]
 
 
 def _with_key(rows: pa.Table, partition: str) -> pa.Table:

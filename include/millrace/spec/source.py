@@ -142,6 +142,10 @@ class SourceSpec(Spec):
                     raise ValueError(f"{place} names {column!r}, which `columns` does not declare")
         if personal := sorted(set(self.pii) & set(self.partition_columns)):
             raise ValueError(f"partition column {personal[0]!r} cannot be pii: its value stands in the partition's key")
+        for present in (list(self.columns), self.clean_columns):
+            lower = [name.lower() for name in present]
+            if alike := sorted({name for name in present if lower.count(name.lower()) > 1}):
+                raise ValueError(f"columns {alike} differ in capitals alone, which tables cannot tell apart")
         made = set(self.raw_columns) | set(self.clean_columns)
         version = [self.duplicates.version] if self.duplicates.version else []
         for column in [*self.key, *self.known_late, *version]:

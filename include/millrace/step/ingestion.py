@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import logging
 import time
@@ -19,7 +20,7 @@ from millrace.privacy import protect
 from millrace.settings import Settings
 from millrace.spec import DomainSpec
 from millrace.step.intake import IngestJob, StagedReading
-from millrace.step.late import hold_late, is_closed, open_correction
+from millrace.step.late import closed_snapshot, hold_late, open_correction
 from millrace.step.source import open_source, source_of
 
 log = logging.getLogger(__name__)
@@ -80,9 +81,10 @@ def ingest_partition(
             log.info("%s %s: the source is as it was, nothing read", reader.origin, partition)
             return _report(job, known[0], known[1], changed=False)
         staged = _stage(job, reader, folder)
-        if known is not None and known[1].get("recipe") == recipe and is_closed(job, now):
-            staged = hold_late(job, known[0], staged, folder)
-        return _publish(job, known, staged, {"stamp": stamp, "recipe": recipe}, folder)
+        form = _form(job)
+        if known is not None and (published := closed_snapshot(job, now)) is not None:
+            staged = hold_late(job, published, staged, folder) if known[1].get("form") == form else _merged(staged)
+        return _publish(job, known, staged, {"stamp": stamp, "recipe": recipe, "form": form}, folder)
 
 
 def is_current(
@@ -123,6 +125,18 @@ def _recipe(job: IngestJob) -> str:
             None if key is None else hashlib.sha256(b"recipe" + key).hexdigest(),
         ]
     )
+
+
+def _form(job: IngestJob) -> str:
+    """What two readings must share so that their rows can be compared: columns, and what stands for personal values."""
+    key = job.privacy_key
+    token = None if key is None else hashlib.sha256(b"form" + key).hexdigest()
+    return digest_of([list(job.spec.raw_columns.items()), job.spec.pii, token])
+
+
+def _merged(staged: StagedReading) -> StagedReading:
+    note = "raw columns changed: the closed partition was read anew, late rows are merged"
+    return dataclasses.replace(staged, notes=[note, *staged.notes])
 
 
 def _stage(job: IngestJob, reader: Source, folder: Path) -> StagedReading:

@@ -55,6 +55,16 @@ class IngestJob:
         return Table(self.settings.lake, self.domain.rejected_table(self.name))
 
     @property
+    def clean(self) -> Table:
+        """Rows that keep the contract."""
+        return Table(self.settings.lake, self.domain.clean_table(self.name))
+
+    @property
+    def quarantine(self) -> Table:
+        """Rows and records set aside."""
+        return Table(self.settings.lake, self.domain.quarantine_table(self.name))
+
+    @property
     def privacy_key(self) -> bytes | None:
         """The installation's key, where the source has personal columns."""
         return installation_key(self.settings) if self.spec.pii else None

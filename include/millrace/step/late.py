@@ -17,12 +17,20 @@ from millrace.lake.staging import StagedFile, StagedWriter
 from millrace.step.intake import IngestJob, StagedReading
 
 
-def is_closed(job: IngestJob, now: datetime | None) -> bool:
-    """Whether rows that appear now are late, and the spec does anything but merge them."""
+def closed_snapshot(job: IngestJob, now: datetime | None) -> DatasetRef | None:
+    """The raw snapshot that was published, where rows that appear now are late and the spec does not merge them.
+
+    What was ingested and never published closes nothing: its source can still mend it.
+    """
     late = job.spec.late
-    if late.policy == "merge" or job.spec.static:
-        return False
-    return (now or datetime.now(UTC)) >= job.partition.end + timedelta(hours=late.closes_after_hours)
+    closes = job.partition.end + timedelta(hours=late.closes_after_hours)
+    if late.policy == "merge" or job.spec.static or (now or datetime.now(UTC)) < closes:
+        return None
+    clean, quarantine = job.clean.note(job.key), job.quarantine.note(job.key)
+    if clean is None:
+        return None
+    versions = [int(found[1]["raw"]) for found in (clean, quarantine) if found is not None and found[1].get("raw")]
+    return DatasetRef(table=job.raw.name, version=max(versions), partition=job.key) if versions else None
 
 
 def hold_late(job: IngestJob, published: DatasetRef, staged: StagedReading, folder: Path) -> StagedReading:

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from millrace.artifact import Verdict
-from millrace.cleanup import check_cleanup, without_rows
+from millrace.cleanup import check_cleanup, clean_schema, without_rows
 from millrace.errors import ContractError, LakeConflictError, SpecError
 from millrace.ingestion import UNASSIGNED
 from millrace.lake import Table
@@ -32,6 +34,7 @@ from millrace.validation.history import explain_change
 from millrace.validation.parameter import check_parameters
 from millrace.validation.profile import PartitionProfile, profile_rows, store_profile
 from millrace.validation.quarantine import (
+    LATE,
     count_open,
     describe_records,
     identify_records,
@@ -158,12 +161,13 @@ def _validate(case: Case) -> ValidationReport:
     place = case.place
     with staging(place.settings) as folder, open_raw(place, case.raw, folder) as connection:
         records = read_records(place, case.rejected)
-        ids = set() if records is None else set(identify_records(records, source=place.name)[1])
+        ids, late = _name_records(place, records)
         found = assess(place, connection, case.entries, ids, folder=folder, contract=case.contract)
         rows_in = case.raw.rows + (0 if records is None else records.num_rows)
         out = rows_aside(found.aside)
-        waiting = len(out) + len(ids - set(found.standing.added))
-        blocked = [*found.judgement.blocked, *over_limit(waiting, rows_in, place.spec)]
+        unread = ids - set(found.standing.added)
+        waiting = len(out) + len(unread)
+        blocked = [*found.judgement.blocked, *over_limit(len(out) + len(unread - late), rows_in, place.spec)]
         notes = _bounded([*_changes(case, connection, found, out), *case.notes, *found.judgement.notes])
         docs = publish_docs(
             case.site,
@@ -181,6 +185,7 @@ def _validate(case: Case) -> ValidationReport:
                 where=f"{place.where}, page {docs.page}",
                 remedy="mend the data or the contract, then run the task again; nothing was published",
             )
+        place.clean.prepare(clean_schema(place.spec), partitioned=bool(place.key))
         settled = settle_partition(
             place, connection, found, case.entries, records=records, raw=case.raw, folder=folder, now=case.now
         )
@@ -222,6 +227,15 @@ def _validate(case: Case) -> ValidationReport:
     after = open_case(place, case.now)  # what was written is part of what the verdict rests on
     docs.seal(after.digest, report)
     return report
+
+
+def _name_records(place: Place, records: pa.Table | None) -> tuple[set[str], set[str]]:
+    """Ids of the records that never became rows, and of those that are only late: they say nothing of the partition."""
+    if records is None:
+        return set(), set()
+    rows, ids = identify_records(records, source=place.name)
+    late = pc.equal(rows["reason"], LATE).to_pylist()
+    return set(ids), {row_id for row_id, is_late in zip(ids, late, strict=True) if is_late}
 
 
 def _settle_unassigned(place: Place, now: datetime) -> None:

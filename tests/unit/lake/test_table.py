@@ -87,3 +87,15 @@ def test_equal_columns_in_another_order_are_no_others(tmp_path: Path) -> None:
     rows = pa.table({"s": pa.array(["y"], pa.large_string()), "t": moment, "a": [2]})
     orders.replace(rows, partition="2013-01")
     assert orders.read(columns=["s", "a"]).to_pylist() == [{"s": "y", "a": 2}]
+
+
+def test_a_storage_that_does_not_answer_is_a_sentence_and_may_be_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"ENDPOINT_URL": "http://127.0.0.1:9", "ALLOW_HTTP": "true", "ACCESS_KEY_ID": "a"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    with pytest.raises(LakeUnavailableError, match="cannot be looked for") as caught:
+        Table("s3://lake", "orders").note("2020-01")
+    assert caught.value.retryable
+    assert "\x1b" not in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 3

@@ -34,6 +34,7 @@ def domain(**changes: Any) -> DomainSpec:
         ({"kind": "http", "uri": ..., "url": "http://x", "nxt": "link"}, "did you mean 'next'"),
         ({"kind": "python", "uri": ..., "function": "no colon"}, "sources.orders.function"),
         ({"columns": {}}, "sources.orders.columns"),
+        ({"columns": {"order": "int64", "Order": "string"}}, "differ in capitals alone"),
         ({"key": ["nope"]}, "'nope' is neither in `columns` nor made in `cleanup`"),
         ({"cleanup": [{"drop": ["order"]}]}, "'order' identifies records, so clean-up must not drop it"),
         ({"cleanup": [{"derive": {"a": "1"}, "drop": ["mail"]}]}, "unknown key 'sources.orders.cleanup.0.drop'"),

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from tests.unit.shop import COLUMNS, ROWS, make_domain, write_orders
 
-from millrace.errors import EmptyPartitionError, LakeError, SourceUnavailableError, SpecError
+from millrace.errors import ContractError, EmptyPartitionError, LakeError, SourceUnavailableError, SpecError
 from millrace.governance.ledger import Ledger
 from millrace.lake import Table
 from millrace.lake.schema import arrow_schema
@@ -19,6 +19,8 @@ from millrace.privacy import installation_key, reveal
 from millrace.settings import Settings
 from millrace.spec import load_domain
 from millrace.step.ingestion import ingest_partition
+from millrace.step.replay import replay
+from millrace.step.validation import count_rows, validate_partition
 
 
 def rejected(settings: Settings, key: str) -> list[dict[str, Any]]:
@@ -126,6 +128,7 @@ def test_rows_for_a_closed_partition_are_set_aside_and_the_published_ones_stay(
 ) -> None:
     domain = make_domain(write_orders(tmp_path), late={"policy": policy})
     first = ingest_partition(domain, "orders", "2020-01", settings=settings)
+    validate_partition(domain, "orders", "2020-01", settings=settings)
     assert first.rows_late == 0
     changed = ROWS.replace("1,2020-01,ann,10.5", "1,2020-01,ann,11.5") + "5,2020-01,eve,1,2020-01-09T00:00:00Z\n"
     write_orders(tmp_path, changed + "x,2020-01,eve,1,NA\n")
@@ -148,9 +151,55 @@ def test_rows_that_come_before_a_partition_closes_are_merged(tmp_path: Path, set
     ingest_partition(domain, "orders", "2020-01", settings=settings, now=early)
     write_orders(tmp_path, ROWS + "5,2020-01,eve,1,2020-01-09T00:00:00Z\n")
     assert ingest_partition(domain, "orders", "2020-01", settings=settings, now=early).rows == 4
+    validate_partition(domain, "orders", "2020-01", settings=settings)
     write_orders(tmp_path, ROWS + "5,2020-01,eve,1,2020-01-09T00:00:00Z\n6,2020-01,eve,1,2020-01-09T00:00:00Z\n")
     found = ingest_partition(domain, "orders", "2020-01", settings=settings, now=late)
     assert (found.rows, found.rows_late) == (4, 1)
+
+
+def test_a_partition_that_was_never_published_is_mended_by_its_source(tmp_path: Path, settings: Settings) -> None:
+    amount = {"column": "amount", "min_value": 0, "max_value": 35}
+    block = {"type": "expect_column_values_to_be_between", "kwargs": amount, "on_failure": "block"}
+    domain = make_domain(write_orders(tmp_path), late={"policy": "quarantine"}, contract=[block])
+    ingest_partition(domain, "orders", "2020-01", settings=settings)
+    with pytest.raises(ContractError):
+        validate_partition(domain, "orders", "2020-01", settings=settings)
+    write_orders(tmp_path, ROWS.replace(",40,", ",30,"))
+    found = ingest_partition(domain, "orders", "2020-01", settings=settings)
+    assert (found.rows, found.rows_late) == (3, 0)
+    assert validate_partition(domain, "orders", "2020-01", settings=settings).rows_clean == 3
+
+
+def test_late_rows_are_held_though_the_spec_changed_but_not_where_its_columns_did(
+    tmp_path: Path, settings: Settings
+) -> None:
+    path, late = write_orders(tmp_path), {"policy": "quarantine"}
+    domain = make_domain(path, late=late)
+    ingest_partition(domain, "orders", "2020-01", settings=settings)
+    validate_partition(domain, "orders", "2020-01", settings=settings)
+    write_orders(tmp_path, ROWS + "5,2020-01,eve,1,2020-01-09T00:00:00Z\n")
+    other = make_domain(path, late=late, null_values=["NA", "null"])
+    assert ingest_partition(other, "orders", "2020-01", settings=settings).rows_late == 1
+    wider = make_domain(path, late=late, columns={**COLUMNS, "note": "string"}, null_values=["", "NA"])
+    write_orders(
+        tmp_path, "5,2020-01,eve,1,2020-01-09T00:00:00Z,x\n", header="order,day,customer,amount,placed_at,note\n"
+    )
+    found = ingest_partition(wider, "orders", "2020-01", settings=settings)
+    assert (found.rows, found.rows_late) == (1, 0)
+    assert "the closed partition was read anew, late rows are merged" in " ".join(found.notes)
+
+
+def test_late_rows_do_not_block_their_partition_and_can_be_accepted(tmp_path: Path, settings: Settings) -> None:
+    domain = make_domain(write_orders(tmp_path), late={"policy": "correction"}, max_quarantined_share=0.02)
+    ingest_partition(domain, "orders", "2020-01", settings=settings)
+    validate_partition(domain, "orders", "2020-01", settings=settings)
+    write_orders(tmp_path, ROWS + "5,2020-01,eve,1,2020-01-09T00:00:00Z\n")
+    ingest_partition(domain, "orders", "2020-01", settings=settings)
+    found = validate_partition(domain, "orders", "2020-01", settings=settings)
+    assert (found.rows_in, found.rows_clean, found.rows_quarantined) == (4, 3, 1)
+    said: dict[str, Any] = {"action": "waive", "by": "ann", "reason": "they are right"}
+    assert replay(domain, "orders", settings=settings, reasons=["late"], **said).merged == 1
+    assert count_rows(domain, "orders", settings=settings) == {"source": 4, "clean": 4, "quarantined": 0}
 
 
 def test_an_added_column_is_noted_and_a_dropped_or_retyped_one_refused(tmp_path: Path, settings: Settings) -> None:

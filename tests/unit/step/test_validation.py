@@ -153,6 +153,29 @@ def test_an_empty_partition_that_is_allowed_is_clean_and_empty(tmp_path: Path, s
     assert (found.rows_in, found.rows_clean, found.quarantine) == (0, 0, None)
 
 
+def test_a_column_made_in_clean_up_is_added_to_the_clean_table(tmp_path: Path, settings: Settings) -> None:
+    path = write_orders(tmp_path)
+    run(make_domain(path, contract=[AMOUNT]), settings)
+    run(make_domain(path, contract=[AMOUNT]), settings, "2020-02")
+    wider = make_domain(path, contract=[AMOUNT], derive={"share": "100 // CAST(amount - 10.5 AS INTEGER)"})
+    found = validate_partition(wider, "orders", "2020-01", settings=settings)
+    assert (found.rows_clean, found.rows_quarantined) == (1, 2)
+    assert {row["order"]: row["share"] for row in clean(settings)} == {2: None, 3: None}
+    assert count_rows(wider, "orders", settings=settings) == {"source": 4, "clean": 2, "quarantined": 2}
+
+
+def test_a_clean_column_of_another_type_is_refused_before_anything_is_written(
+    tmp_path: Path, settings: Settings
+) -> None:
+    path = write_orders(tmp_path)
+    run(make_domain(path, contract=[AMOUNT], derive={"twice": "amount * 2"}), settings)
+    stricter = {**AMOUNT, "kwargs": {**AMOUNT["kwargs"], "max_value": 5}}  # type: ignore[dict-item]
+    other = make_domain(path, contract=[stricter], derive={"twice": "customer"})
+    with pytest.raises(LakeError, match="'twice' is double there and string here"):
+        validate_partition(other, "orders", "2020-01", settings=settings)
+    assert count_rows(other, "orders", settings=settings) == {"source": 3, "clean": 2, "quarantined": 1}
+
+
 def test_a_partition_that_was_not_ingested_says_so(tmp_path: Path, settings: Settings) -> None:
     domain = make_domain(write_orders(tmp_path))
     with pytest.raises(LakeError, match="ingest the partition first"):
