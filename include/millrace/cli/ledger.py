@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +18,7 @@ from millrace.settings import Settings
 
 app = typer.Typer(help="The record of every decision: check it, read it, export it.", no_args_is_help=True)
 _console = Console()
+_DIGEST = re.compile(r"^[0-9a-f]{64}$")
 _AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document as the last line.")]
 _UseCase = Annotated[str | None, typer.Option("--use-case", help="Only this use case.")]
 
@@ -67,7 +69,7 @@ def show(
             entry.effective_at.strftime("%Y-%m-%d"),
             entry.kind,
             entry.use_case,
-            entry.subject[:12],
+            entry.subject[:12] if _DIGEST.match(entry.subject) else entry.subject,
             entry.actor,
             entry.recorded_at.strftime("%Y-%m-%d %H:%M"),
         )

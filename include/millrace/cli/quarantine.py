@@ -21,6 +21,7 @@ app = typer.Typer(
 )
 _console = Console()
 _AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document as the last line.")]
+_STATUSES = ("open", "closed", "all", "waived", "corrected", "revalidated", "superseded")
 _Domain = Annotated[str, typer.Argument(help="The domain.")]
 
 
@@ -31,23 +32,24 @@ def list_rows(
     source: Annotated[str | None, typer.Option("--source", help="Only this source.")] = None,
     partition: Annotated[str | None, typer.Option("--partition", help="Only this partition.")] = None,
     reason: Annotated[str | None, typer.Option("--reason", help="Only rows set aside for this.")] = None,
-    status: Annotated[str, typer.Option("--status", help="open, closed or all.")] = "open",
+    status: Annotated[str, typer.Option("--status", help="open, closed, all, or such as waived.")] = "open",
     ids: Annotated[bool, typer.Option("--ids", help="Also list the ids of the rows.")] = False,
     as_json: _AsJson = False,
 ) -> None:
     """Count the rows set aside, by source, partition and reason. A row with two reasons counts for each."""
-    if status not in ("open", "closed", "all"):
-        raise typer.BadParameter(f"{status!r} is none of open, closed, all")
+    if status not in _STATUSES:
+        raise typer.BadParameter(f"{status!r} is none of {', '.join(_STATUSES)}")
     counts: Counter[tuple[str, str, str, str]] = Counter()
     found: list[dict[str, str]] = []
     rows = 0
     for name, entry in _entries(domain, source, partition):
         told = list(dict.fromkeys(str(item["expectation"]) for item in orjson.loads(entry["reasons"])))
-        if (status not in ("all", entry["status"])) or (reason is not None and reason not in told):
+        state = entry["resolution"] or entry["status"]
+        if status not in ("all", entry["status"], state) or (reason is not None and reason not in told):
             continue
         rows += 1
-        state = entry["resolution"] or entry["status"]
-        found.append({"row_id": entry["row_id"], "source": name, "partition": entry["partition"], "status": state})
+        place = {"source": name, "partition": entry["partition"], "status": state}
+        found.append({"row_id": entry["row_id"], **place, "reasons": ", ".join(told)})
         counts.update((name, entry["partition"], why, state) for why in told)
     names = ("source", "partition", "reason", "status")
     groups = [{**dict(zip(names, group, strict=True)), "rows": counts[group]} for group in sorted(counts)]
@@ -55,12 +57,16 @@ def list_rows(
         document: dict[str, Any] = {"rows": rows, "groups": groups}
         print(orjson.dumps({**document, **({"ids": found} if ids else {})}).decode())
         return
-    grid = Grid(*names, "rows", title=f"{rows} rows in the quarantine of {domain}")
+    chosen = "" if status == "all" else f" ({status})"
+    grid = Grid(*names, "rows", title=f"{rows} rows in the quarantine of {domain}{chosen}")
+    grid.columns[2].overflow = "fold"
     for group in groups:
         grid.add_row(*(escape(str(group[name]) or "(whole)") for name in (*names, "rows")))
     _console.print(grid)
     for row in found if ids else []:
-        _console.print(f"{row['row_id']}  {row['source']} {row['partition']} {row['status']}", soft_wrap=True)
+        _console.print(
+            f"{row['row_id']}  {row['source']} {row['partition']} {row['status']}  {row['reasons']}", soft_wrap=True
+        )
 
 
 @app.command()
@@ -90,7 +96,9 @@ def show(
         if value not in (None, "") and name not in ("row_id", "reasons"):
             grid.add_row(name, escape(str(value)))
     for item in orjson.loads(entry["reasons"]):
-        grid.add_row(f"reason {item['expectation']}", escape(f"{item['column']} = {item['value']!r}"))
+        seen = orjson.dumps(item["value"]).decode()
+        about = f"{item['column']} = {seen}" if item["column"] else str(item["value"])
+        grid.add_row("reason", escape(f"{item['expectation']}: {about}"))
     _console.print(grid)
 
 

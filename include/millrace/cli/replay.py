@@ -27,7 +27,10 @@ def replay(
     partition: Annotated[list[str] | None, typer.Option("--partition", help="Only this partition.")] = None,
     row: Annotated[list[str] | None, typer.Option("--id", help="Only this row.")] = None,
     waive: Annotated[bool, typer.Option("--waive", help="Let the rows pass as they are.")] = False,
-    because: Annotated[str, typer.Option("--because", help="Why; a waiver must say so.")] = "",
+    reopen: Annotated[
+        bool, typer.Option("--reopen", help="Take waivers and corrections back; give --id or --reason.")
+    ] = False,
+    because: Annotated[str, typer.Option("--because", help="Why; --waive and --reopen must say so.")] = "",
     correct: Annotated[
         Path | None,
         typer.Option("--correct", help="CSV or JSON lines with row_id and the columns to correct.", dir_okay=False),
@@ -38,6 +41,8 @@ def replay(
 ) -> None:
     """Judge quarantined rows again under the contract of today, waive what is wrong with them, or correct them.
 
+    Also take such a decision back.
+
     Only the rows meant change; what is merged is merged once. Without --yes it says what it would touch, and asks.
     """
     from millrace.spec import load_domain
@@ -45,17 +50,26 @@ def replay(
     from millrace.step.replay import replay as step
     from millrace.step.stale import stale_features
 
-    if waive and correct is not None:
-        raise typer.BadParameter("give either --waive or --correct")
-    action: Action = "waive" if waive else "correct" if correct is not None else "revalidate"
+    if waive + reopen + (correct is not None) > 1:
+        raise typer.BadParameter("give either --waive or --correct or --reopen")
+    action: Action = "waive" if waive else "reopen" if reopen else "correct" if correct is not None else "revalidate"
     settings = Settings.load()
     spec = load_domain(settings.dags, domain)
     who = by if by is not None else getpass.getuser()
     if not yes:
         meant = count_matches(
-            spec, source, settings=settings, reasons=reason, partitions=partition, ids=row, corrections=correct
+            spec,
+            source,
+            settings=settings,
+            reasons=reason,
+            partitions=partition,
+            ids=row,
+            action=action,
+            corrections=correct,
         )
-        _console.print(f"{action}: {sum(meant.values())} open rows of {domain}/{source}", markup=False)
+        _console.print(
+            f"{action}: {sum(meant.values())} {'closed' if reopen else 'open'} rows of {domain}/{source}", markup=False
+        )
         for key, rows in meant.items():
             _console.print(f"  {key or '(whole)'}: {rows}", markup=False)
         typer.confirm("Go on?", abort=True)

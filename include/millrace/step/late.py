@@ -91,6 +91,7 @@ def open_correction(job: IngestJob, staged: StagedReading, ref: DatasetRef) -> N
         payload={
             "rows": staged.late,
             "raw": ref.digest,
-            "accept": f"millrace replay {job.domain.name} {job.name} --partition {job.key} --reason late --waive",
+            "accept": f"millrace replay {job.domain.name} {job.name} --partition {job.key} --reason late --waive "
+            '--because "…"',
         },
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,7 +29,7 @@ from millrace.step.settlement import settle_partition
 from millrace.step.source import source_of
 from millrace.step.validation_docs import publish_docs
 from millrace.validation import ValidationReport
-from millrace.validation.contract import over_limit
+from millrace.validation.contract import count_of, over_limit, tell_aside
 from millrace.validation.contract import positions as rows_aside
 from millrace.validation.history import explain_change
 from millrace.validation.parameter import check_parameters
@@ -168,7 +169,8 @@ def _validate(case: Case) -> ValidationReport:
         unread = ids - set(found.standing.added)
         waiting = len(out) + len(unread)
         blocked = [*found.judgement.blocked, *over_limit(len(out) + len(unread - late), rows_in, place.spec)]
-        notes = _bounded([*_changes(case, connection, found, out), *case.notes, *found.judgement.notes])
+        told = [*tell_aside(_count_reasons(place, found, records)), *found.judgement.notes, *_told_unassigned(place)]
+        notes = _bounded([*_changes(case, connection, found, out), *case.notes, *told])
         docs = publish_docs(
             case.site,
             place,
@@ -236,6 +238,25 @@ def _name_records(place: Place, records: pa.Table | None) -> tuple[set[str], set
     rows, ids = identify_records(records, source=place.name)
     late = pc.equal(rows["reason"], LATE).to_pylist()
     return set(ids), {row_id for row_id, is_late in zip(ids, late, strict=True) if is_late}
+
+
+def _count_reasons(place: Place, found: Assessment, records: pa.Table | None) -> dict[str, int]:
+    """Reason → rows and records that wait for it; what somebody accepted does not."""
+    counts: Counter[str] = Counter() if records is None else Counter(records["reason"].to_pylist())
+    accepted = {row_id for row_id in found.standing.added if row_id not in found.standing.replaced}
+    if records is not None and accepted:
+        rows, ids = identify_records(records, source=place.name)
+        counts.subtract(
+            reason for row_id, reason in zip(ids, rows["reason"].to_pylist(), strict=True) if row_id in accepted
+        )
+    for item in found.aside:
+        counts[item.reason] += len(item.rows)
+    return dict(counts)
+
+
+def _told_unassigned(place: Place) -> list[str]:
+    waiting = 0 if place.spec.static else opened(read_quarantine(place.quarantine, UNASSIGNED)[2]).num_rows
+    return [f"{count_of(waiting, 'record')} of the source belong to no partition"] if waiting else []
 
 
 def _settle_unassigned(place: Place, now: datetime) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +23,7 @@ class Judgement:
     Attributes:
         aside: rows to be set aside, by reason, in the order they were found.
         blocked: why the partition may not be published; empty where it may.
-        notes: what people should know about a partition that is published.
+        notes: expectations that do not hold and only warn.
     """
 
     aside: Sequence[SetAside]
@@ -59,7 +59,7 @@ def judge(findings: Sequence[Finding], aside: Sequence[SetAside], spec: SourceSp
         for item in found
         if item.reason == DUPLICATE and spec.duplicates.policy == "block"
     ]
-    notes = [f"{item.reason}: {len(item.rows)} rows quarantined" for item in found]
+    notes: list[str] = []
     for finding in findings:
         item = finding.expectation
         if finding.error:
@@ -68,12 +68,21 @@ def judge(findings: Sequence[Finding], aside: Sequence[SetAside], spec: SourceSp
             continue
         elif item.on_failure == "quarantine" and finding.rows is not None:
             found.append(SetAside(reason=item.name, columns=judged_columns(item), rows=finding.rows, stage=item.stage))
-            notes.append(f"{item.name}: {len(finding.rows)} rows quarantined")
         elif item.on_failure == "warn":
             notes.append(f"{item.name} does not hold: {finding.observed}")
         else:
             blocked.append(f"{item.name} does not hold: {finding.observed}")
     return Judgement(aside=found, blocked=blocked, notes=notes)
+
+
+def tell_aside(counts: Mapping[str, int]) -> list[str]:
+    """How many rows wait for which reason, in words."""
+    return [f"{reason}: {count_of(rows, 'row')} quarantined" for reason, rows in counts.items() if rows]
+
+
+def count_of(number: int, noun: str) -> str:
+    """`1 row`, `2 rows`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def over_limit(aside: int, rows_in: int, spec: SourceSpec) -> list[str]:

@@ -56,7 +56,7 @@ def test_rows_are_counted_shown_waived_and_gone_from_the_quarantine(lake: Settin
     shown = document("quarantine", "show", "shop", "orders", row["row_id"][:8])
     assert json.loads(shown["raw"])["amount"] == 40
     assert shown["reasons"] == [{"column": "amount", "expectation": "amount", "value": 40.0}]
-    assert "reason amount" in run("quarantine", "show", "shop", "orders", row["row_id"])
+    assert "amount: amount = 40.0" in run("quarantine", "show", "shop", "orders", row["row_id"])
     assert "2020-01" in run("quarantine", "list", "shop")
 
     waive = ["replay", "shop", "orders", "--waive", "--because", "a bulk order", "--reason", "amount", "--by", "ann"]

@@ -56,7 +56,7 @@ def test_failing_rows_go_to_quarantine_and_the_rest_is_clean(tmp_path: Path, set
         {"column": "amount", "expectation": "column_values_to_be_between.amount", "value": 40.0}
     ]
     assert found.verdict.passed
-    assert "1 rows quarantined" in found.verdict.reasons[1]
+    assert "1 row quarantined" in found.verdict.reasons[1]
     assert found.quarantine is not None
 
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from millrace.spec import ExpectationSpec, FileSourceSpec
 from millrace.validation.base import Finding, SetAside
-from millrace.validation.contract import judge, over_limit
+from millrace.validation.contract import judge, over_limit, tell_aside
 
 
 def finding(on_failure: str, *, holds: bool = False, rows: list[int] | None = None, error: str = "") -> Finding:
@@ -38,7 +38,7 @@ def test_each_failure_does_what_its_expectation_says() -> None:
     found = judge(findings, [], spec())
     assert found.rows.tolist() == [3, 7]
     assert found.blocked == ["block_x does not hold: 3 rows fail"]
-    assert found.notes == ["quarantine_x: 2 rows quarantined", "warn_x does not hold: 3 rows fail"]
+    assert found.notes == ["warn_x does not hold: 3 rows fail"]
 
 
 def test_what_was_set_aside_before_comes_first_and_each_row_counts_once() -> None:
@@ -48,7 +48,8 @@ def test_what_was_set_aside_before_comes_first_and_each_row_counts_once() -> Non
         ("quarantine_x", ("x",), [3]),
     ]
     assert found.rows.tolist() == [3, 4]
-    assert found.notes == ["duplicate: 2 rows quarantined", "quarantine_x: 1 rows quarantined"]
+    told = tell_aside({item.reason: len(item.rows) for item in found.aside})
+    assert told == ["duplicate: 2 rows quarantined", "quarantine_x: 1 row quarantined"]
 
 
 def test_what_could_not_be_judged_blocks_whatever_its_failure_does() -> None:
