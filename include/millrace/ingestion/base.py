@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 from zoneinfo import ZoneInfo
@@ -140,6 +140,33 @@ def partition_values(spec: SourceSpec, partition: Partition) -> dict[str, pa.Sca
                 remedy="correct the form, or the type of the column",
             ) from error
     return found
+
+
+def check_columns(names: Iterable[str], present: list[str], *, where: str) -> None:
+    """Whether each of some columns stands in a source once.
+
+    Raises:
+        SourceError: one is missing, or stands there several times.
+    """
+    for name in names:
+        if (times := present.count(name)) == 0:
+            raise missing_column(name, present, where=where)
+        if times > 1:
+            raise SourceError(
+                f"column {name!r} stands {times} times",
+                where=f"{where}, column {name}",
+                remedy=f"deliver it with one column {name!r}",
+            )
+
+
+def told_fields(spec: SourceSpec, present: Iterable[str]) -> list[str]:
+    """Fields of records as messages may name them: of a personal source, keys that nobody declared are only counted."""
+    names = list(present)
+    if not spec.pii:
+        return names
+    declared = [name for name in names if name in spec.columns]
+    more = len(names) - len(declared)
+    return [*declared, *([f"{more} that are not declared"] if more else [])]
 
 
 def missing_column(column: str, present: list[str], *, where: str) -> SourceError:

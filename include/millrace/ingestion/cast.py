@@ -13,8 +13,8 @@ from millrace.errors import SourceError
 from millrace.lake.schema import TIMESTAMP
 
 _ZONED = r":\d\d([.,]\d+)?\s*(Z|z|[+-]\d\d(:?\d\d)?)$"
-_NO_TEXT = "bytes that are no UTF-8 text"
-_NUMBER = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean)
+NO_TEXT = "bytes that are no UTF-8 text"
+_NUMBER = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
 _TEMPORAL = (pa.types.is_timestamp, pa.types.is_date, pa.types.is_time)
 
 Mask = np.ndarray[tuple[int], np.dtype[np.bool_]]
@@ -54,7 +54,7 @@ def cast_column(
     if (pa.types.is_binary(values.type) or pa.types.is_large_binary(values.type)) and not pa.types.is_string(
         target.type
     ):
-        text = _cast(values, pa.string(), _NO_TEXT)
+        text = _cast(values, pa.string(), NO_TEXT)
         rest = cast_column(text.values, target, null_values=null_values, timezone=timezone, where=where)
         return Cast(values=rest.values, faults=[*text.faults, *rest.faults])
     if pa.types.is_string(values.type) and null_values:
@@ -67,11 +67,26 @@ def cast_column(
         raise SourceError(
             f"column {target.name!r} is {values.type} where {target.type} is declared",
             where=f"{where}, column {target.name}",
-            remedy="deliver the column as declared, or correct its type in `columns` of the source",
+            remedy="deliver the column as declared, or retype it in `columns` of the source",
         )
     if pa.types.is_timestamp(target.type):
         return _to_timestamp(values, target.name, timezone, where)
     return _to_plain(values, target.type)
+
+
+def sound_text(values: pa.Array) -> Cast:
+    """A column as it is; of texts, null where the bytes are no UTF-8, which a file of Arrow's types may hold."""
+    stored = values.storage if isinstance(values, pa.ExtensionArray) else values
+    kind = stored.type
+    while pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
+        kind = kind.value_type
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
+        return Cast(values=values)
+    try:
+        stored.validate(full=True)
+    except pa.ArrowInvalid:
+        return _cast(pc.cast(_plain(stored), pa.binary()), pa.string(), NO_TEXT)
+    return Cast(values=values)
 
 
 def _to_plain(values: pa.Array, target: pa.DataType) -> Cast:
@@ -124,6 +139,8 @@ def _without(values: pa.Array, null_values: list[str]) -> pa.Array:
 def _is_possible(kind: pa.DataType, target: pa.DataType) -> bool:
     if pa.types.is_string(kind):
         return True
+    if pa.types.is_boolean(kind):
+        return pa.types.is_boolean(target) or pa.types.is_string(target)
     number = any(test(kind) for test in _NUMBER)
     if pa.types.is_string(target):
         return number or any(test(kind) for test in (*_TEMPORAL, pa.types.is_binary, pa.types.is_large_binary))
@@ -134,7 +151,7 @@ def _is_possible(kind: pa.DataType, target: pa.DataType) -> bool:
 
 def _detail(kind: pa.DataType, target: pa.DataType) -> str:
     if pa.types.is_string(target):
-        return _NO_TEXT
+        return NO_TEXT
     if pa.types.is_string(kind):
         return f"text that is no {target}"
     return f"a number that {target} does not hold exactly"

@@ -19,7 +19,7 @@ def to_array(values: Sequence[Any], declared: pa.DataType | None = None) -> pa.A
     """A column of Python values, in a type that holds each of them unchanged.
 
     Values of several types in one column become text, which is read again as the declared type; so do lists and
-    objects of a declared column.
+    objects of a declared column, and truth values of a column of numbers, of which they are none.
 
     Args:
         values: values of one column.
@@ -29,12 +29,17 @@ def to_array(values: Sequence[Any], declared: pa.DataType | None = None) -> pa.A
     if kinds == {int, float} and all(value is None or float(value) == value for value in values):
         return pa.array(values, pa.float64())
     zones = {value.tzinfo is None for value in values if value is not None} if kinds == {datetime} else set()
-    if len(kinds) <= 1 and len(zones) <= 1 and not (declared is not None and kinds & _NESTED):
+    truth = kinds == {bool} and declared is not None and not _takes_truth(declared)
+    if not truth and len(kinds) <= 1 and len(zones) <= 1 and not (declared is not None and kinds & _NESTED):
         try:
             return pa.array(values)
         except (pa.ArrowException, OverflowError, UnicodeError, ValueError):
             pass
     return _as_text(values)
+
+
+def _takes_truth(declared: pa.DataType) -> bool:
+    return pa.types.is_boolean(declared) or pa.types.is_string(declared)
 
 
 def _as_text(values: Sequence[Any]) -> pa.Array:

@@ -13,9 +13,8 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from millrace.errors import SourceError
-from millrace.ingestion.base import REJECTS, UNASSIGNED, missing_column
-from millrace.ingestion.cast import Cast, Mask, cast_column
+from millrace.ingestion.base import REJECTS, UNASSIGNED, check_columns
+from millrace.ingestion.cast import NO_TEXT, Cast, Mask, cast_column, sound_text
 from millrace.ingestion.placement import place
 from millrace.lake.schema import arrow_schema
 from millrace.partition import Partition
@@ -71,15 +70,7 @@ def conform(
             no zone and the spec gives none.
     """
     schema = arrow_schema(spec.columns)
-    for name in schema.names:
-        if (times := batch.schema.names.count(name)) == 0:
-            raise missing_column(name, batch.schema.names, where=where)
-        if times > 1:
-            raise SourceError(
-                f"column {name!r} stands {times} times",
-                where=f"{where}, column {name}",
-                remedy=f"deliver it with one column {name!r}",
-            )
+    check_columns(schema.names, batch.schema.names, where=where)
     work = _Work(batch, spec, where)
     asked = np.ones(batch.num_rows, dtype=bool) if keep is None else keep
     for mask, fault in known:
@@ -98,12 +89,18 @@ class _Work:
 
     def __init__(self, batch: pa.RecordBatch, spec: SourceSpec, where: str) -> None:
         self.batch = batch
+        self.broken: dict[str, Mask] = {}
         self.spec = spec
         self.where = where
         self.rows = np.arange(batch.num_rows)
         self.casts: dict[str, Cast] = {}
         self.faults: dict[int, Fault] = {}
         self.unfit: Mask = np.zeros(batch.num_rows, dtype=bool)
+        for name in spec.columns:
+            text = sound_text(batch.column(name))
+            for mask, _ in text.faults:
+                self.broken[name] = mask
+                self.batch = self.batch.set_column(batch.schema.get_field_index(name), name, text.values)
 
     def narrow(self, mask: Mask) -> None:
         """Go on with some of the rows."""
@@ -130,6 +127,8 @@ class _Work:
         """Cast all columns; rows with a value that does not fit, or that are too long, become faults."""
         oversized = _oversized(self.batch, self.spec.max_record_bytes)
         self.blame(oversized, Fault("oversized", None, f"longer than {self.spec.max_record_bytes} bytes", key))
+        for name, mask in self.broken.items():
+            self.blame(mask[self.rows], Fault("encoding", name, NO_TEXT, key))
         for item in schema:
             cast = self.casts[item.name] = self.cast(item)
             for mask, detail in cast.faults:
@@ -194,10 +193,13 @@ def _record(source: pa.RecordBatch | Sequence[Any], row: int) -> Any:
 
 
 def _in_python(value: pa.Scalar) -> Any:
-    """As Python has it; its times end at microseconds."""
+    """As Python has it; its times end at microseconds, and what is no text is shown as bytes."""
     if pa.types.is_timestamp(value.type) and value.type.unit == "ns":
         return pc.cast(value, pa.string()).as_py()
-    return value.as_py()
+    try:
+        return value.as_py()
+    except UnicodeDecodeError as error:
+        return bytes(error.object).decode("utf-8", "backslashreplace")
 
 
 def reject(fault: Fault, record: Any, *, line: int, limit: int, file: str | None = None) -> dict[str, Any]:

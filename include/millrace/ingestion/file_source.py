@@ -125,6 +125,7 @@ class FileReading:
     _spool: Spool = field(default_factory=Spool, init=False)
     _undeclared: dict[str, None] = field(default_factory=dict, init=False)
     _notes: list[str] = field(default_factory=list, init=False)
+    _keys: bool = field(default=False, init=False)
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The rows of the partition in the order of the files; batches without rows are left out.
@@ -149,7 +150,7 @@ class FileReading:
                     where=file.place,
                     remedy="check its rights, or deliver the file again",
                 ) from error
-        note_undeclared(self.task.spec, list(self._undeclared), self._notes)
+        note_undeclared(self.task.spec, list(self._undeclared), self._notes, keys=self._keys)
 
     def _no_files(self) -> None:
         told = f"no such file for partition {self.task.partition.key}"
@@ -164,6 +165,7 @@ class FileReading:
     def _file(self, file: SourceFile) -> Iterator[pa.RecordBatch]:
         spec = self.source.spec
         kind = format_of(file.name, spec)
+        self._keys = self._keys or kind == "jsonl"
         with ExitStack() as opened:
             folder = Path(opened.enter_context(tempfile.TemporaryDirectory(dir=self.source.staging)))
             path = opened.enter_context(local_file(file, folder, max_unpacked_bytes=spec.max_unpacked_bytes))

@@ -15,6 +15,8 @@ from millrace.ingestion.connection import scrub
 
 _S3, _AZURE, _GOOGLE = {"s3", "s3a"}, {"abfs", "abfss", "az", "adl"}, {"gs", "gcs"}
 _HOSTS = {"sftp", "ssh", "ftp", "ftps", "smb"}
+_HTTP = {"http", "https"}
+_ABSENT, _BUSY = {404, 410}, {408, 425, 429}
 _MARKS = ("ETag", "etag", "md5Hash", "content_md5", "crc32c", "generation")
 _TIMES = ("LastModified", "last_modified", "updated", "mtime", "created")
 
@@ -40,7 +42,9 @@ class Storage:
         with self._faults():
             try:
                 return bool(self.system.info(self.path)["type"] == "file")
-            except FileNotFoundError:
+            except FileNotFoundError as error:
+                if _behind(error, self.uri) is not None:
+                    raise
                 return False
 
     def siblings(self) -> list[str]:
@@ -85,25 +89,43 @@ class Storage:
         try:
             yield
         except FileNotFoundError as error:
-            raise SourceError("no such file", where=self.uri, remedy="put the file there, or correct `uri`") from error
+            if (cause := _behind(error, self.uri)) is None:
+                raise SourceError(
+                    "no such file", where=self.uri, remedy="put the file there, or correct `uri`"
+                ) from error
+            raise self._unavailable(cause) if _may_pass(cause) else self._refused(cause) from error
         except PermissionError as error:
             raise self._refused(error) from error
         except Exception as error:
             if "Credential" in type(error).__name__:
                 raise self._refused(error) from error
-            raise SourceUnavailableError(
-                f"the storage does not answer as it should: {self._told(error)}",
-                where=self.uri,
-                remedy="check address and connection, or try again later",
-            ) from error
+            raise self._unavailable(error) from error
 
-    def _refused(self, error: Exception) -> SourceError:
+    def _unavailable(self, error: BaseException) -> SourceUnavailableError:
+        return SourceUnavailableError(
+            f"the storage does not answer as it should: {self._told(error)}",
+            where=self.uri,
+            remedy="check address and connection, or try again later",
+        )
+
+    def _refused(self, error: BaseException) -> SourceError:
         return SourceError(
             f"the storage refuses: {self._told(error)}", where=self.uri, remedy="correct the source's `connection`"
         )
 
-    def _told(self, error: Exception) -> str:
+    def _told(self, error: BaseException) -> str:
         return scrub(f"{type(error).__name__}: {error}"[:300], self.connection)
+
+
+def _behind(error: FileNotFoundError, uri: str) -> BaseException | None:
+    """What made fsspec say that an address of HTTP has no file; None where it has none."""
+    cause = error.__cause__ if urlsplit(uri).scheme in _HTTP else None
+    return None if getattr(cause, "status", 0) in _ABSENT else cause
+
+
+def _may_pass(cause: BaseException) -> bool:
+    status = getattr(cause, "status", None)
+    return status is None or status >= 500 or status in _BUSY
 
 
 def _marks(info: Mapping[str, Any]) -> list[str]:

@@ -12,7 +12,7 @@ import httpx
 import numpy as np
 
 from millrace.errors import SourceError
-from millrace.ingestion.base import Connection, missing_column
+from millrace.ingestion.base import Connection, missing_column, told_fields
 from millrace.ingestion.columnar import to_batch
 from millrace.ingestion.conform import Fault
 from millrace.ingestion.httpx_session import Answer, Session, open_session, shown
@@ -55,13 +55,13 @@ class HttpPass:
             for number, (answer, page) in enumerate(self._pages(session), start=self.spec.first_page):
                 where = f"{shown(answer.url)}, page {number}"
                 items = self._records(page, where)
-                records += len(items)
+                records += sum(isinstance(item, dict) for item in items)
                 for start in range(0, len(items), MAX_ROWS):
                     yield self._loose(items[start : start + MAX_ROWS], seen)
-        note_undeclared(self.spec, list(seen), notes)
+        note_undeclared(self.spec, list(seen), notes, keys=True)
         for name in self.spec.columns if records else ():
             if name not in seen:
-                raise missing_column(name, list(seen), where=where)
+                raise missing_column(name, told_fields(self.spec, seen), where=where)
 
     def _pages(self, session: Session) -> Iterator[tuple[Answer, Any]]:
         url = first = session.address(self.url)

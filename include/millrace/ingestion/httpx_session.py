@@ -22,6 +22,8 @@ MAX_PAGE_BYTES = 256 << 20
 _ATTEMPTS = 5
 _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 60.0
+_PATIENCE_S = 300.0
+"""Later than that no attempt at a page begins."""
 _REDIRECTS = 5
 _BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
 _SETTLED = timedelta(seconds=60)
@@ -138,27 +140,27 @@ class Session:
         return found
 
     def get(self, url: httpx.URL) -> Answer:
-        """A page; asked for again where the service is busy or does not answer.
+        """A page; asked for again where the service is busy or does not answer, for five minutes at most.
 
         Raises:
             SourceUnavailableError: it still is or does not after several attempts.
             SourceError: it refuses, leads to another host, or sends more than a page may have.
         """
-        pause = _FIRST_PAUSE_S
+        pause, end = _FIRST_PAUSE_S, time.monotonic() + _PATIENCE_S
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 return self._get(url)
             except _Passing as passing:
                 told = scrub(str(passing), self.connection)
-                if attempt == _ATTEMPTS:
+                wanted = min(pause if passing.pause_s is None else max(pause, passing.pause_s), _LONGEST_PAUSE_S)
+                if attempt == _ATTEMPTS or time.monotonic() + wanted > end:
                     raise SourceUnavailableError(
                         f"the service does not answer after {attempt} attempts: {told}",
                         where=shown(url),
                         remedy="run the task again once the service is well",
                     ) from None
-                wanted = pause if passing.pause_s is None else max(pause, passing.pause_s)
-                log.info("%s: %s; asked again in %.0f s", shown(url), told, min(wanted, _LONGEST_PAUSE_S))
-                self.sleep(min(wanted, _LONGEST_PAUSE_S))
+                log.info("%s: %s; asked again in %.0f s", shown(url), told, wanted)
+                self.sleep(wanted)
                 pause *= 2
         raise AssertionError  # pragma: no cover - the loop returns or raises
 

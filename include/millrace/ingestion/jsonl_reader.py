@@ -11,15 +11,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from millrace.ingestion.base import missing_column
+from millrace.ingestion.base import missing_column, told_fields
 from millrace.ingestion.block import Extent
+from millrace.ingestion.stream import MAX_KEYS
 from millrace.ingestion.text_file import TextFile
 from millrace.ingestion.text_format import ENCODING_FAULT, Converted, Record, Task, is_utf8
 from millrace.ingestion.value import convert, is_doubtful
 from millrace.lake.schema import TIMESTAMP
 from millrace.spec.base import ColumnType
-
-_MORE_NAMES = 1000
 
 
 class _Number(str):
@@ -140,7 +139,7 @@ class JsonLines:
                 self._seen.add(name)
 
     def _undeclare(self, name: str) -> None:
-        if len(self.undeclared) < _MORE_NAMES:
+        if len(self.undeclared) < MAX_KEYS:
             self.undeclared.setdefault(name)
 
     def look(self, record: bytes, *, sound: bool) -> Record | None:
@@ -196,7 +195,8 @@ class JsonLines:
         """
         for name in self.task.spec.columns:
             if self._any and name not in self._seen:
-                raise missing_column(name, [*sorted(self._seen), *self.undeclared], where=self.name)
+                present = told_fields(self.task.spec, [*sorted(self._seen), *self.undeclared])
+                raise missing_column(name, present, where=self.name)
 
 
 def _misfit(value: Any, kind: ColumnType) -> str | None:

@@ -69,7 +69,14 @@ def locate(uri: str, root: Path, *, partition: str = "", connection: Connection 
     moving = PARTITION in uri or _WILD.search(last) is not None
     scheme = urlsplit(address).scheme if "://" in address else ""
     if scheme in ("", "file", "package"):
-        found = _local(address, scheme, root, moving)
+        try:
+            found = _local(address, scheme, root, moving)
+        except OSError as error:
+            raise SourceError(
+                f"the file cannot be looked for: {error.strerror or type(error).__name__}",
+                where=uri,
+                remedy="correct `uri`, or the rights of its folder",
+            ) from error
     else:
         storage = open_storage(address, connection)
         prefix = f"{folder}/"

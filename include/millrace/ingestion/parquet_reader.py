@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from millrace.errors import SourceError
-from millrace.ingestion.base import missing_column
+from millrace.ingestion.base import check_columns
 from millrace.ingestion.conform import conform
 from millrace.ingestion.spool import Spool
 from millrace.ingestion.text_format import Task
@@ -69,9 +69,7 @@ class ParquetReader:
             with parquet.ParquetFile(self.path) as file:
                 present = file.schema_arrow.names
                 self.undeclared = [name for name in present if name not in names]
-                for name in names:
-                    if name not in present:
-                        raise missing_column(name, present, where=self.name)
+                check_columns(names, present, where=self.name)
                 yield from file.schema_arrow.empty_table().select(names).to_batches()
                 yield from file.iter_batches(batch_size=_BATCH_ROWS, columns=names, use_threads=False)
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from millrace.errors import MillraceError, SourceError, SourceUnavailableError
-from millrace.ingestion.base import Connection, Connections, missing_column
+from millrace.ingestion.base import Connection, Connections, missing_column, told_fields
 from millrace.ingestion.columnar import to_batch
 from millrace.ingestion.conform import Fault
 from millrace.ingestion.connection import scrub
@@ -84,7 +84,7 @@ class _Call:
             if isinstance(given, list):
                 for start in range(0, len(given), MAX_ROWS):
                     yield self._of_records(given[start : start + MAX_ROWS], seen)
-                records += len(given)
+                records += sum(isinstance(item, dict) for item in given)
             elif isinstance(given, pa.RecordBatch | pa.Table):
                 note_undeclared(self.spec, given.schema.names, notes)
                 yield from (Loose(batch=batch) for batch in _pieces(given))
@@ -92,10 +92,10 @@ class _Call:
                 raise self._failed(
                     f"yielded {type(given).__name__}", "yield pyarrow.RecordBatch, pyarrow.Table or lists of dicts"
                 )
-        note_undeclared(self.spec, list(seen), notes)
+        note_undeclared(self.spec, list(seen), notes, keys=True)
         for name in self.spec.columns if records else ():
             if name not in seen:
-                raise missing_column(name, list(seen), where=self.spec.origin)
+                raise missing_column(name, told_fields(self.spec, seen), where=self.spec.origin)
 
     def _given(self) -> Iterator[Any]:
         function = self._function()
@@ -111,6 +111,8 @@ class _Call:
             raise SourceUnavailableError(
                 self._told(error), where=self.spec.origin, remedy="run the task again once what it reads from is well"
             ) from error
+        except SystemExit as error:
+            raise self._failed(f"ends the process: {self._told(error)}", "raise an error there instead") from error
         except Exception as error:
             raise self._failed(self._told(error), "mend the function") from error
 
@@ -118,7 +120,7 @@ class _Call:
         module, _, name = self.spec.function.partition(":")
         try:
             function = getattr(importlib.import_module(module), name, None)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise self._failed(
                 f"module {module!r} cannot be imported: {self._told(error)}", "correct `function`, or mend the module"
             ) from error

@@ -17,6 +17,8 @@ from millrace.partition import Partition
 from millrace.spec.source import SourceSpec
 
 MAX_ROWS = 1 << 16
+MAX_KEYS = 1000
+"""Of so many keys that are not declared a reading need know the names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,10 +96,21 @@ class StreamReading:
         return list(self._notes)
 
 
-def note_undeclared(spec: SourceSpec, present: Sequence[str], notes: list[str]) -> None:
-    """Note the columns that a source has and its spec does not declare, once."""
+def note_undeclared(spec: SourceSpec, present: Sequence[str], notes: list[str], *, keys: bool = False) -> None:
+    """Note the columns that a source has and its spec does not declare, once.
+
+    Args:
+        spec: the source.
+        present: names of what it has.
+        notes: where to leave the note.
+        keys: whether the names are keys of its records, which may be personal where its values are: then only counted.
+    """
     more = [name for name in present if name not in spec.columns]
-    if more and not any(item.startswith("not declared") for item in notes):
+    if not more or any(item.startswith("not declared") for item in notes):
+        return
+    if keys and spec.pii:
+        notes.append(f"not declared, so not read: {'over ' if len(more) >= MAX_KEYS else ''}{len(more)} fields")
+    else:
         notes.append(f"not declared, so not read: {', '.join(more[:20])}{' …' if len(more) > 20 else ''}")
 
 

@@ -15,7 +15,8 @@ from millrace.validation.base import ROW, SetAside
 
 Rows = npt.NDArray[np.int64]
 _ROW = quoted(ROW)
-_VERSION = quoted("version#")
+_VERSION, _HASH, _PLACE = quoted("version#"), quoted("hash#"), quoted("place#")
+_FIRST, _COPIES, _CONTENTS, _TIED = quoted("first#"), quoted("copies#"), quoted("contents#"), quoted("tied#")
 _HASHES = "duplicates_hash"
 
 
@@ -43,7 +44,7 @@ def find_duplicates(connection: Any, spec: SourceSpec, table: str, *, source: st
     if not _hash_doubled(connection, rows, spec.key):
         return []
     found = connection.execute(_losers(spec, rows, source)).fetchnumpy()
-    lost, tied = np.asarray(found["row"], np.int64), np.asarray(found["tied"], bool)
+    lost, tied = np.asarray(found[ROW], np.int64), np.asarray(found["tied#"], bool)
     other = "duplicate" if spec.duplicates.version is None else "duplicate_superseded"
     told = {"duplicate": lost} if other == "duplicate" else {"duplicate": lost[tied], other: lost[~tied]}
     return [SetAside(reason=reason, columns=tuple(spec.key), rows=of) for reason, of in told.items() if len(of)]
@@ -63,22 +64,22 @@ def superseded_rows(connection: Any, rows: str, step: DeduplicateStep) -> Rows:
     order = [f"{quoted(step.order_by)} {direction} NULLS LAST"] if step.order_by else []
     ordered = ", ".join([*order, f"{_ROW} {direction}"])
     place = f"row_number() OVER (PARTITION BY {_listed(step.deduplicate)} ORDER BY {ordered})"
-    placed = f"SELECT {_ROW} AS row, {place} AS place FROM ({rows}) WHERE {_is_doubled(step.deduplicate)}"
-    found = connection.execute(f"SELECT row FROM ({placed}) WHERE place > 1 ORDER BY row").fetchnumpy()
-    return np.asarray(found["row"], np.int64)
+    placed = f"SELECT {_ROW}, {place} AS {_PLACE} FROM ({rows}) WHERE {_is_doubled(step.deduplicate)}"
+    found = connection.execute(f"SELECT {_ROW} FROM ({placed}) WHERE {_PLACE} > 1 ORDER BY {_ROW}").fetchnumpy()
+    return np.asarray(found[ROW], np.int64)
 
 
 def _hash_doubled(connection: Any, rows: str, columns: Sequence[str]) -> bool:
     """Note the hashes that stand more than once; whether there are any."""
     connection.execute(
         f"CREATE OR REPLACE TEMP TABLE {_HASHES} AS"
-        f" SELECT hash({_listed(columns)}) AS hash FROM ({rows}) GROUP BY hash HAVING count(*) > 1"
+        f" SELECT hash({_listed(columns)}) AS {_HASH} FROM ({rows}) GROUP BY {_HASH} HAVING count(*) > 1"
     )
     return bool(connection.execute(f"SELECT count(*) FROM {_HASHES}").fetchall()[0][0])
 
 
 def _is_doubled(columns: Sequence[str]) -> str:
-    return f"hash({_listed(columns)}) IN (SELECT hash FROM {_HASHES})"
+    return f"hash({_listed(columns)}) IN (SELECT {_HASH} FROM {_HASHES})"
 
 
 def _losers(spec: SourceSpec, rows: str, source: str) -> str:
@@ -91,20 +92,20 @@ def _losers(spec: SourceSpec, rows: str, source: str) -> str:
         WITH suspect AS MATERIALIZED (
             SELECT {_ROW}, {key}, {version} AS {_VERSION} FROM ({rows}) WHERE {_is_doubled(spec.key)}
         ), content AS MATERIALIZED (
-            SELECT {of_rows}, s.{_VERSION}, min(s.{_ROW}) AS first, count(*) AS copies
+            SELECT {of_rows}, s.{_VERSION}, min(s.{_ROW}) AS {_FIRST}, count(*) AS {_COPIES}
             FROM suspect s JOIN {quoted(source)} r USING ({_ROW})
             GROUP BY {of_rows}, s.{_VERSION}, {content}
         ), top AS (
-            SELECT {key}, max({_VERSION}) AS {_VERSION} FROM content GROUP BY {key} HAVING sum(copies) > 1
+            SELECT {key}, max({_VERSION}) AS {_VERSION} FROM content GROUP BY {key} HAVING sum({_COPIES}) > 1
         ), best AS (
-            SELECT {_listed(spec.key, "c")}, t.{_VERSION}, min(c.first) AS first, count(*) AS contents
+            SELECT {_listed(spec.key, "c")}, t.{_VERSION}, min(c.{_FIRST}) AS {_FIRST}, count(*) AS {_CONTENTS}
             FROM content c JOIN top t ON {_equal(spec.key, "c", "t")} AND {best}
             GROUP BY {_listed(spec.key, "c")}, t.{_VERSION}
         )
-        SELECT s.{_ROW} AS row, b.contents > 1 AND s.{_VERSION} IS NOT DISTINCT FROM b.{_VERSION} AS tied
+        SELECT s.{_ROW}, b.{_CONTENTS} > 1 AND s.{_VERSION} IS NOT DISTINCT FROM b.{_VERSION} AS {_TIED}
         FROM suspect s JOIN best b ON {_equal(spec.key, "s", "b")}
-        WHERE b.contents > 1 OR s.{_ROW} <> b.first
-        ORDER BY row
+        WHERE b.{_CONTENTS} > 1 OR s.{_ROW} <> b.{_FIRST}
+        ORDER BY s.{_ROW}
     """
 
 

@@ -52,7 +52,7 @@ def column(values: pa.Array, kind: str, **changes: Any) -> tuple[list[Any], list
         (pa.array([0, 1, None]), "bool", [False, True, None]),
         (pa.array(["true", "0"]), "bool", [True, False]),
         (pa.array([7, None]), "string", ["7", None]),
-        (pa.array([True]), "int16", [1]),
+        (pa.array([True]), "string", ["true"]),
         (pa.array([b"text"]), "string", ["text"]),
         (pa.array(["a", "b", "a"]).dictionary_encode(), "string", ["a", "b", "a"]),
         (pa.array(["a"], pa.large_string()), "string", ["a"]),
@@ -283,3 +283,50 @@ def test_canonical_json_is_json_for_whatever_a_source_holds() -> None:
 def test_a_record_told_by_hand_follows_the_rule_of_length() -> None:
     row = reject(Fault("parse", None, "no object", "2020-01"), "x" * 2000, line=7, limit=1024)
     assert (row["reason"], row["raw"], row["length"], row["line"]) == ("oversized", None, 2002, 7)
+
+
+@pytest.mark.parametrize("kind", ["int16", "int64", "float32", "float64", "timestamp"])
+def test_a_column_of_truth_values_is_none_of_numbers(kind: str) -> None:
+    with pytest.raises(SourceError, match="column 'x' is bool") as caught:
+        column(pa.array([True, False, None]), kind)
+    assert "retype" in caught.value.remedy
+
+
+def broken(*texts: bytes | None) -> pa.Array:
+    """Texts whose bytes nobody looked at."""
+    found = pa.array(texts, pa.binary())
+    return pa.Array.from_buffers(pa.string(), len(found), found.buffers())
+
+
+@pytest.mark.parametrize("kind", ["string", "int32", "float64", "bool", "timestamp"])
+@pytest.mark.parametrize("form", ["string", "large", "view", "dictionary", "slice"])
+def test_texts_that_are_no_utf8_set_their_records_aside(kind: str, form: str) -> None:
+    values = broken(b"\xff1", None, b"\xc3")
+    if form == "large":
+        values = values.cast(pa.large_string())
+    elif form == "view":
+        values = values.cast(pa.string_view())
+    elif form == "dictionary":
+        values = pa.DictionaryArray.from_arrays(pa.array([0, None, 2]), values)
+    elif form == "slice":
+        values = broken(b"\xfe", b"\xff1", None, b"\xc3", b"\xfd").slice(1, 3)
+    assert column(values, kind) == ([None], [(1, "encoding", "x"), (3, "encoding", "x")])
+
+
+def test_a_record_with_bytes_that_are_no_text_shows_them_and_its_neighbours_stay() -> None:
+    batch = pa.RecordBatch.from_arrays([broken(b"a\xff", b"b"), broken(b"c", b"\xfe")], names=["x", "more"])
+    good, bad = conform(batch, spec_of(columns={"x": "string"}), JANUARY, where="here", first_record=1)
+    assert good.to_pydict() == {"x": ["b"]}
+    assert bad is not None
+    assert json.loads(bad["raw"][0].as_py()) == {"x": "a\\xff", "more": "c"}
+
+
+def test_a_partition_column_that_is_no_text_names_no_partition() -> None:
+    spec = spec_of(columns={"x": "string", "day": "string"}, partition_columns={"day": "%Y-%m"})
+    batch = pa.RecordBatch.from_arrays(
+        [broken(b"\xff", b"b", b"\xff"), broken(b"\xff", b"2020-01", b"2020-02")], ["x", "day"]
+    )
+    good, bad = conform(batch, spec, JANUARY, where="here", first_record=1)
+    assert good["x"].to_pylist() == ["b"]
+    assert bad is not None
+    assert [(row["line"], row["reason"]) for row in bad.to_pylist()] == [(1, "no_partition")]

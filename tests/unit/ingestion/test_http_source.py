@@ -424,3 +424,29 @@ def test_credentials_of_one_host_are_not_sent_to_another(service: Service, sourc
     with pytest.raises(SourceError, match="the connection is for host"):
         rows_of(source("/items", connection=Connection(name="x", kind="http", host="api.example", password="p")))
     assert service.asked == []
+
+
+def test_a_page_without_a_single_object_is_all_set_aside(service: Service, source: Make) -> None:
+    service.answer = lambda _: page([1, "x", None, [2]])
+    assert rows_of(source()) == []
+    assert [(row["line"], row["reason"]) for row in rejects_of(source())] == [(n, "parse") for n in (1, 2, 3, 4)]
+
+
+def test_truth_values_are_no_numbers(service: Service, source: Make) -> None:
+    service.answer = lambda _: page([{"id": True, "price": False}])
+    assert [(row["reason"], row["column"]) for row in rejects_of(source())] == [("type", "id")]
+
+
+def test_keys_of_a_personal_source_are_counted_and_not_named(service: Service, source: Make) -> None:
+    service.answer = lambda _: page([{"id": 1, "price": 2.5, "ann@home": 1}])
+    assert notes_of(source(pii={"price": "drop"})) == ["not declared, so not read: 1 fields"]
+
+
+def test_no_attempt_begins_once_patience_has_ended(
+    service: Service, source: Make, waits: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(httpx_session, "_PATIENCE_S", 1.5)
+    service.answer = lambda _: page([], status=503)
+    with pytest.raises(SourceUnavailableError, match="after 2 attempts"):
+        rows_of(source())
+    assert (len(service.asked), waits) == (2, [1.0])

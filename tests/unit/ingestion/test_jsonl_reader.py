@@ -174,3 +174,32 @@ def test_every_line_is_a_row_or_a_reject_however_the_file_is_cut(
     assert whole == outcome(BLOCK_BYTES=block_bytes, _CLOSE_BYTES=close_bytes)
     assert whole == outcome(convert=lambda _self, _text: None), "Arrow and our own rules must agree"
     assert whole[0].count("{") + len(whole[1]) == sum(bool(line.strip()) for line in content.split(b"\n"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "value"),
+    [
+        ("float64", "NaN", "nan"),
+        ("float32", "Infinity", "inf"),
+        ("float64", "-Infinity", "-inf"),
+        ("int32", "NaN", "no whole number"),
+        ("int64", "Infinity", "no whole number"),
+        ("bool", "NaN", "neither true nor false"),
+        ("string", "NaN", "a number where string is declared"),
+        ("timestamp", "Infinity", "a number where timestamp is declared"),
+    ],
+)
+def test_numbers_that_are_none_are_read_as_in_csv_and_never_null(
+    tmp_path: Path, kind: str, text: str, value: str
+) -> None:
+    assert str(one(tmp_path, kind, text)) == value
+
+
+def test_keys_of_a_personal_source_are_counted_and_not_named(tmp_path: Path) -> None:
+    lines = '{"a": 1, "b": "x", "ann@home": 1}\n{"a": 2, "bob@home": 1}\n'
+    personal: dict[str, Any] = {"pii": {"b": "tokenise"}}
+    assert read(tmp_path, "a.jsonl", lines, **personal).notes == ["not declared, so not read: 2 fields"]
+    assert read(tmp_path, "a.jsonl", lines).notes == ["not declared, so not read: ann@home, bob@home"]
+    with pytest.raises(SourceError, match="there are: a, 2 that are not declared") as caught:
+        read(tmp_path, "a.jsonl", lines.replace('"b": "x", ', ""), **personal)
+    assert "home" not in str(caught.value)

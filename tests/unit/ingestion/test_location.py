@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -142,3 +146,53 @@ def test_a_storage_that_does_not_answer_is_told_without_its_secrets(
     with pytest.raises(SourceUnavailableError, match="does not answer") as caught:
         locate("memory://bucket/a.csv", tmp_path, connection=connection)
     assert "swordfish" not in str(caught.value)
+
+
+@pytest.mark.parametrize("uri", ["{}", "{}/a.csv", "{}/*.csv", "file:///{}/a.csv", "a{}*.csv"])
+def test_a_name_that_is_too_long_is_a_source_error(tmp_path: Path, uri: str) -> None:
+    try:
+        found = locate(uri.format("x" * 300), tmp_path)
+    except SourceError as error:
+        assert "too long" in error.what
+    else:
+        assert (uri, found) == ("a{}*.csv", [])
+
+
+@pytest.fixture
+def statuses() -> Iterator[tuple[str, list[int]]]:
+    """A web server that answers all requests with the last of these statuses."""
+    told = [404]
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response_only(told[-1])
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_HEAD = do_GET  # noqa: N815
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/a.csv", told
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_web_server_that_has_no_file_refuses_or_is_busy_is_told_apart(statuses: tuple[str, list[int]]) -> None:
+    uri, told = statuses
+    for status, kind, what in (
+        (404, SourceError, "no such file"),
+        (403, SourceError, "the storage refuses"),
+        (503, SourceUnavailableError, "does not answer as it should"),
+        (429, SourceUnavailableError, "does not answer as it should"),
+    ):
+        told.append(status)
+        with pytest.raises(kind, match=what):
+            locate(uri, Path("/"))
+
+
+def test_a_web_server_that_is_away_asks_for_another_try() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        with pytest.raises(SourceUnavailableError, match="does not answer"):
+            locate(f"http://127.0.0.1:{free.getsockname()[1]}/a.csv", Path("/"))

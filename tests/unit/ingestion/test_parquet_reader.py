@@ -47,3 +47,23 @@ def test_a_file_without_rows_still_needs_its_columns(tmp_path: Path) -> None:
     assert read(tmp_path, "a.parquet", empty).rows == []
     with pytest.raises(SourceError, match="column 'b' is missing; there are: a"):
         read(tmp_path, "a.parquet", packed(a=pa.array([], pa.int32())))
+
+
+def test_text_that_is_no_utf8_sets_its_record_aside(tmp_path: Path) -> None:
+    texts = pa.array([b"x", b"\xff", b"z"], pa.binary())
+    broken = pa.Array.from_buffers(pa.string(), 3, texts.buffers())
+    found = read(tmp_path, "a.parquet", packed(a=[1, 2, 3], b=broken))
+    assert found.rows == [{"a": 1, "b": "x"}, {"a": 3, "b": "z"}]
+    assert [(row["line"], row["reason"], row["column"]) for row in found.rejects] == [(2, "encoding", "b")]
+
+
+def test_a_column_that_stands_twice_is_a_source_error(tmp_path: Path) -> None:
+    sink = io.BytesIO()
+    pq.write_table(pa.Table.from_arrays([pa.array([1]), pa.array(["x"]), pa.array([2])], ["a", "b", "a"]), sink)
+    with pytest.raises(SourceError, match="column 'a' stands 2 times"):
+        read(tmp_path, "a.parquet", sink.getvalue())
+
+
+def test_truth_values_are_no_numbers(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="column 'a' is bool where int32 is declared"):
+        read(tmp_path, "a.parquet", packed(a=[True], b=["x"]))

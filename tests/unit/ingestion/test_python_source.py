@@ -152,3 +152,34 @@ def test_the_declared_schema_is_what_batches_have(module: Callable[[str], None])
     assert reader.schema == pa.schema([("id", pa.int32()), ("name", pa.string())])
     assert all(batch.schema == reader.schema for batch in reader.read(JANUARY).batches())
     assert reader.origin == "python:team_rows:rows"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "def rows(partition):\n    yield []\n    raise SystemExit(3)\n",
+        "import sys\ndef rows(partition):\n    sys.exit(3)\n",
+        "import sys\nsys.exit(3)\n",
+    ],
+)
+def test_a_function_that_ends_the_process_is_a_source_error(module: Callable[[str], None], body: str) -> None:
+    module(body)
+    with pytest.raises(SourceError, match=r"team_rows.*SystemExit: 3"):
+        rows_of(source())
+
+
+def test_truth_values_among_numbers_and_records_that_are_no_dicts_are_set_aside(module: Callable[[str], None]) -> None:
+    module("def rows(partition):\n    yield [{'id': True, 'name': True}]\n    yield [{'id': 2, 'name': 'b'}, 5]\n")
+    assert rows_of(source()) == [{"id": 2, "name": "b"}]
+    assert [(row["line"], row["reason"]) for row in rejects_of(source())] == [(1, "type"), (3, "parse")]
+    module("def odd(partition):\n    yield [5, None]\n")
+    sys.modules.pop("team_rows")
+    assert [row["reason"] for row in rejects_of(source("odd"))] == ["parse", "parse"]
+
+
+def test_keys_of_a_personal_source_are_counted_and_not_named(module: Callable[[str], None]) -> None:
+    module("def rows(partition):\n    yield [{'id': 1, 'name': 'a', 'ann@home': 1, 'bob@home': 2}]\n")
+    assert notes_of(source(pii={"name": "tokenise"})) == ["not declared, so not read: 2 fields"]
+    with pytest.raises(SourceError, match=r"there are: id, name, 2 that are not declared") as caught:
+        rows_of(source(pii={"name": "tokenise"}, columns={"id": "int32", "name": "string", "gone": "string"}))
+    assert "home" not in str(caught.value)

@@ -35,6 +35,8 @@ def domain(**changes: Any) -> DomainSpec:
         ({"kind": "python", "uri": ..., "function": "no colon"}, "sources.orders.function"),
         ({"columns": {}}, "sources.orders.columns"),
         ({"columns": {"order": "int64", "Order": "string"}}, "differ in capitals alone"),
+        ({"columns": {"order": "int64", "Partition": "string"}}, "cannot be called 'partition'"),
+        ({"cleanup": [{"derive": {"partition": "1"}}]}, "cannot be called 'partition'"),
         ({"key": ["nope"]}, "'nope' is neither in `columns` nor made in `cleanup`"),
         ({"cleanup": [{"drop": ["order"]}]}, "'order' identifies records, so clean-up must not drop it"),
         ({"cleanup": [{"derive": {"a": "1"}, "drop": ["mail"]}]}, "unknown key 'sources.orders.cleanup.0.drop'"),
