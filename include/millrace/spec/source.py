@@ -147,7 +147,7 @@ class SourceSpec(Spec):
             if alike := sorted({name for name in present if lower.count(name.lower()) > 1}):
                 raise ValueError(f"columns {alike} differ in capitals alone, which tables cannot tell apart")
             if "partition" in lower:
-                raise ValueError("a column cannot be called 'partition': tables keep the partition's key under that name")
+                raise ValueError("a column cannot be called 'partition': tables keep the key under that name")
         made = set(self.raw_columns) | set(self.clean_columns)
         version = [self.duplicates.version] if self.duplicates.version else []
         for column in [*self.key, *self.known_late, *version]:
