@@ -77,7 +77,7 @@ def test_the_replay_form_names_the_sources_and_explains_every_field(dag_bag: Any
     params = dag_bag.dags["flights_replay"].params
     assert list(params) == ["source", "action", "reasons", "partitions", "ids", "reason", "corrections"]
     assert params.get_param("source").schema["enum"] == ["flights", "weather", "planes"]
-    assert set(params.get_param("action").schema["values_display"]) == {"revalidate", "waive", "correct"}
+    assert set(params.get_param("action").schema["values_display"]) == {"revalidate", "waive", "correct", "reopen"}
     for name in params:
         field = params.get_param(name)
         assert field.schema["title"]
@@ -172,6 +172,7 @@ def test_corrections_are_read_from_their_folder_only(settings: Settings, tmp_pat
     ("given", "told"),
     [
         ({"action": "waive", "reason": "  "}, "a waiver needs a reason"),
+        ({"action": "reopen", "reason": ""}, "reopening needs a reason"),
         ({"action": "correct"}, "a correction needs its file"),
         ({"action": "revalidate", "corrections": "a.csv"}, "takes no file"),
     ],

@@ -3,31 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
-
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from millrace.artifact import DatasetRef, digest_of
 from millrace.errors import LakeConflictError, SpecError
 from millrace.governance.ledger import Ledger
 from millrace.ingestion import UNASSIGNED
-from millrace.ingestion.base import partition_values
-from millrace.lake.table import PARTITION
-from millrace.privacy import installation_key
 from millrace.settings import Settings
-from millrace.spec import DomainSpec, SourceSpec
+from millrace.spec import DomainSpec
 from millrace.step.clean import dispositions, rebuild_clean
+from millrace.step.correction import read_decision
 from millrace.step.place import Place, snapshots
 from millrace.step.replay_report import PartitionReplay, ReplayReport
 from millrace.step.resolution import Resolution, matching, resolve
 from millrace.step.source import source_of
-from millrace.validation.content import plain_values
-from millrace.validation.correction import Action, Decision, bind_corrections
-from millrace.validation.correction_file import read_corrections
+from millrace.validation.correction import Action, Decision
 from millrace.validation.quarantine import read_quarantine, store_quarantine
 
 log = logging.getLogger(__name__)
@@ -51,7 +43,7 @@ def replay(
     corrections: Path | None = None,
     now: datetime | None = None,
 ) -> ReplayReport:
-    """Work on the open rows that are meant and on no other: all others stay where they are, whatever the contract says.
+    """Work on the rows that are meant and on no other: all others stay where they are, whatever the contract says.
 
     Nothing is merged before all partitions were judged. The quarantine is committed first, then the clean partition,
     which is a function of it: killed in between, it is completed by running it again, and nothing is merged twice.
@@ -64,9 +56,10 @@ def replay(
         partitions: only these partitions ("" for a static source).
         ids: only these rows.
         action: `revalidate` under contract and clean-up of today; `waive`: they are clean as they are; `correct`: rows
-            of a file take their place.
+            of a file take their place, also of those of an earlier file; `reopen`: rows that were waived or corrected
+            wait again, for what they were set aside for (give `ids` or `reasons`).
         by: who decides.
-        reason: why; a waiver must say so.
+        reason: why; a waiver and who takes a decision back must say so.
         corrections: the file of `correct`: CSV or JSON lines with `row_id` and some or all columns.
         now: when rows are closed (the wall clock by default).
 
@@ -84,7 +77,7 @@ def replay(
         )
     places = list_places(domain, source, settings=settings, partitions=partitions)
     _require_known(places, ids)
-    corrected = None if corrections is None else _bind(domain, source, places, corrections)
+    corrected = None if corrections is None else read_decision(domain, source, places, corrections)
     decision = Decision(
         action=action,
         by=by,
@@ -114,20 +107,21 @@ def count_matches(
     reasons: Sequence[str] | None = None,
     partitions: Sequence[str] | None = None,
     ids: Sequence[str] | None = None,
+    action: Action = "revalidate",
     corrections: Path | None = None,
 ) -> dict[str, int]:
-    """Partition → open rows that a replay would work on; those without any left out. Nothing is judged."""
-    given = None if corrections is None else read_corrections(corrections, source_of(domain, source))
-    corrected = None if given is None else {item.row_id: "" for item in given}
+    """Partition → rows that a replay would work on; those without any left out. Nothing is judged."""
+    places = list_places(domain, source, settings=settings, partitions=partitions)
     wanted = Decision(
-        action="revalidate",
+        action=action,
         by="anybody",
+        reason="counted",
         reasons=None if reasons is None else frozenset(reasons),
         ids=None if ids is None else frozenset(ids),
-        corrected=corrected,
+        corrected=None if corrections is None else read_decision(domain, source, places, corrections),
     )
     found = {}
-    for place in list_places(domain, source, settings=settings, partitions=partitions):
+    for place in places:
         rows = len(matching(read_quarantine(place.quarantine, place.key)[2], wanted))
         if rows:
             found[place.key] = rows
@@ -261,24 +255,3 @@ def _require_known(places: Sequence[Place], ids: Sequence[str] | None) -> None:
         raise SpecError(
             f"no quarantined row {min(missing)!r}{more}", where="ids", remedy="see `millrace quarantine list`"
         )
-
-
-def _bind(domain: DomainSpec, source: str, places: Sequence[Place], path: Path) -> dict[str, str]:
-    """The corrected rows of a file; any fault in it is told before anything is merged."""
-    spec = source_of(domain, source)
-    given = read_corrections(path, spec)
-    wanted = pa.array([item.row_id for item in given], pa.string())
-    entries: dict[str, Mapping[str, Any]] = {}
-    for place in places:
-        known = read_quarantine(place.quarantine, place.key)[2]
-        chosen = known.filter(pc.is_in(known["row_id"], wanted)).to_pylist()
-        entries |= {row["row_id"]: {**row, PARTITION: place.key} for row in chosen}
-    keys = [place.key for place in places if place.key not in ("", UNASSIGNED)]
-    fixed = {key: _partition_columns(domain, spec, key) for key in keys}
-    secret = installation_key(places[0].settings) if spec.pii and places else None
-    return bind_corrections(given, entries, spec, path=path, key=secret, fixed=fixed)
-
-
-def _partition_columns(domain: DomainSpec, spec: SourceSpec, key: str) -> dict[str, Any]:
-    found = partition_values(spec, domain.partition(key))
-    return {name: plain_values(pa.array([value.as_py()], value.type))[0] for name, value in found.items()}

@@ -41,7 +41,7 @@ class ReplayReport:
 
     Attributes:
         source: name of the source.
-        action: `revalidate`, `waive` or `correct`.
+        action: `revalidate`, `waive`, `correct` or `reopen`.
         partitions: the partitions it looked at and had rows to work on, in the order of their keys.
         stale: keys of partitions whose clean rows changed by it: what is made of them has to be computed again.
     """

@@ -21,16 +21,21 @@ from millrace.step.assessment import Assessment, assess
 from millrace.step.place import Place, locate_rows, open_raw, positions, read_records, snapshots
 from millrace.step.settlement import describe
 from millrace.validation.base import SetAside
+from millrace.validation.carried import carry_over
 from millrace.validation.contract import SUPERSEDED
 from millrace.validation.correction import Decision, is_late
 from millrace.validation.quarantine import (
     CORRECTED,
+    OPEN,
     REVALIDATED,
     WAIVED,
     identify_records,
     read_quarantine,
 )
-from millrace.validation.settlement import decide, opened, set_aside
+from millrace.validation.quarantine import (
+    SUPERSEDED as SUPERSEDED_ROW,
+)
+from millrace.validation.settlement import corrected_again, decide, decided, opened, reopen, set_aside
 from millrace.validation.standing import rows_of_same_key, share_key
 
 Rows = npt.NDArray[np.int64]
@@ -44,7 +49,7 @@ class Resolution:
         base: the write of the quarantine it is made on.
         notes: what that write was made of.
         entries: the quarantine after it.
-        matched: ids of the open rows that are meant.
+        matched: ids of the rows that are meant.
         merged: those of them that become clean.
         told: why others stay, in words.
     """
@@ -125,6 +130,7 @@ def resolve(place: Place, decision: Decision, *, now: datetime) -> Resolution:
     records = read_records(place, rejected)
     ids = set() if records is None else set(identify_records(records, source=place.name)[1])
     with staging(place.settings) as folder, open_raw(place, raw, folder) as connection:
+        carry_over(connection, entries, source=place.name)
         ground = _Ground(
             place=place,
             decision=decision,
@@ -143,9 +149,14 @@ def resolve(place: Place, decision: Decision, *, now: datetime) -> Resolution:
 
 
 def matching(entries: pa.Table, decision: Decision) -> list[str]:
-    """Ids of the open rows that a decision means."""
-    waiting = opened(entries)
-    told = zip(waiting["row_id"].to_pylist(), waiting["reasons"].to_pylist(), strict=True)
+    """Ids of the rows that a decision means: open ones, those corrected otherwise, or those decided on."""
+    if decision.action == "reopen":
+        chosen = decided(entries)
+    else:
+        chosen = entries.filter(
+            pc.or_(pc.equal(entries["status"], OPEN), corrected_again(entries, decision.corrected or {}))
+        )
+    told = zip(chosen["row_id"].to_pylist(), chosen["reasons"].to_pylist(), strict=True)
     return [row_id for row_id, reasons in told if decision.matches(row_id, reasons)]
 
 
@@ -198,14 +209,35 @@ def _correct(ground: _Ground) -> tuple[pa.Table, list[str], list[str]]:
     passed = sorted(row_id for row_id, row in places.items() if row not in failing)
     stay = positions({row_id: row for row_id, row in places.items() if row in failing})
     told = _failing(found.judgement.aside, stay) + _gone(len(ground.matched) - len(places))
+    kept = len(set(ground.matched) - set(passed) - set(opened(ground.entries)["row_id"].to_pylist()))
+    told += [f"{kept} of them stay as they were corrected before"] if kept else []
     entries = ground.close(passed, CORRECTED)
     return _merge(ground, entries, ground.assess(entries), passed), passed, told
+
+
+def _reopen(ground: _Ground) -> tuple[pa.Table, list[str], list[str]]:
+    """Take decisions back: the rows wait again. Where there is no such row any more, there is nothing to wait."""
+    standing = ground.assess(ground.entries).standing
+    there = {*standing.waived, *standing.added} & set(ground.matched)
+    gone = sorted(set(ground.matched) - there)
+    entries = reopen(ground.entries, ground.matched)
+    entries = decide(
+        entries,
+        dict.fromkeys(gone, SUPERSEDED_ROW),
+        by=ground.decision.by,
+        reason=ground.decision.reason,
+        now=ground.now,
+    )
+    again = positions(locate_rows(ground.place, ground.connection, opened(entries)))
+    _require_open(ground, ground.assess(entries), waiting=again)
+    return entries, [], _gone(len(gone))
 
 
 _ACTIONS: dict[str, Callable[[_Ground], tuple[pa.Table, list[str], list[str]]]] = {
     "revalidate": _revalidate,
     "waive": _waive,
     "correct": _correct,
+    "reopen": _reopen,
 }
 
 
@@ -244,11 +276,11 @@ def _positions_of(found: Assessment, ids: Collection[str]) -> Rows:
     return positions({name: row for name, row in [*standing.waived.items(), *standing.added.items()] if name in ids})
 
 
-def _require_open(ground: _Ground, found: Assessment) -> None:
-    """Refuse an outcome that must not be published."""
+def _require_open(ground: _Ground, found: Assessment, *, waiting: Rows | None = None) -> None:
+    """Refuse an outcome that must not be published; `waiting` are the rows that are open in it, if others than now."""
     blocked = list(found.judgement.blocked)
     faults = [item for item in found.cleaned.aside if item.reason != SUPERSEDED]
-    decided_on = np.union1d(ground.waiting, found.standing.rows)
+    decided_on = np.union1d(ground.waiting if waiting is None else waiting, found.standing.rows)
     if hit := sorted({item.reason for item in faults if len(_without(item, decided_on).rows)}):
         blocked.append(f"clean-up sets aside rows that are clean now ({', '.join(hit)}): validate the partition first")
     if blocked:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from millrace.artifact import canonical, digest_of
 from millrace.errors import SourceError, SpecError
@@ -16,10 +17,12 @@ from millrace.lake.schema import arrow_schema
 from millrace.privacy import protect
 from millrace.spec.source import SourceSpec
 from millrace.validation.content import plain_values, reason_names
-from millrace.validation.correction_file import Correction, fit_value
+from millrace.validation.correction_file import Correction
 from millrace.validation.quarantine import CLOSED, CORRECTED, LATE
 
-Action = Literal["revalidate", "waive", "correct"]
+Action = Literal["revalidate", "waive", "correct", "reopen"]
+Fit = Callable[[Any, str, SourceSpec, str], str | None]
+"""Value, column, source and place → the text that Arrow casts to the type of the column, or null."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,9 +30,10 @@ class Decision:
     """What somebody decided about quarantined rows.
 
     Attributes:
-        action: `revalidate` them under the contract of today, `waive` what is wrong with them, or `correct` them.
+        action: `revalidate` them under the contract of today, `waive` what is wrong with them, `correct` them, or
+            `reopen` those that were waived or corrected.
         by: who decided.
-        reason: why; a waiver must say so.
+        reason: why; a waiver and who takes a decision back must say so.
         reasons: only rows set aside for one of these.
         ids: only these rows.
         corrected: id → the whole corrected row, as JSON.
@@ -47,8 +51,13 @@ class Decision:
             raise SpecError("nobody is named who decides", where="by", remedy="say who you are")
         if self.action == "waive" and not self.reason.strip():
             raise SpecError("a waiver needs a reason", where="reason", remedy='say why, with --because "…"')
-        if self.action not in ("revalidate", "waive", "correct"):
-            raise SpecError(f"unknown action {self.action!r}", where="action", remedy="revalidate, waive or correct")
+        if self.action == "reopen" and not self.reason.strip():
+            raise SpecError("a decision is taken back for a reason", where="reason", remedy='say why: --because "…"')
+        if self.action == "reopen" and self.ids is None and self.reasons is None:
+            raise SpecError("it is not said which rows are to be open again", where="ids", remedy="give ids or reasons")
+        if self.action not in get_args(Action):
+            names = ", ".join(get_args(Action))
+            raise SpecError(f"unknown action {self.action!r}", where="action", remedy=f"one of: {names}")
 
     @property
     def digest(self) -> str:
@@ -65,7 +74,7 @@ class Decision:
         )
 
     def matches(self, row_id: str, reasons: str) -> bool:
-        """Whether an open entry is meant."""
+        """Whether an entry is meant, of those the action is about."""
         if self.corrected is not None and row_id not in self.corrected:
             return False
         if self.ids is not None and row_id not in self.ids:
@@ -81,6 +90,7 @@ def bind_corrections(
     path: Path,
     key: bytes | None,
     fixed: Mapping[str, Mapping[str, Any]],
+    fit: Fit,
 ) -> dict[str, str]:
     """The corrected rows, whole and as JSON: what a correction does not give is the original's.
 
@@ -93,6 +103,7 @@ def bind_corrections(
         path: of the file, for messages.
         key: the installation's key, where there are personal columns.
         fixed: partition → values of its partition columns, which no correction may change.
+        fit: how values of the file become those of their columns.
 
     Raises:
         SpecError: a row is unknown, or closed by another decision.
@@ -103,21 +114,22 @@ def bind_corrections(
         where = f"{path}, line {item.line}"
         entry = entries.get(item.row_id)
         if entry is None:
-            raise SpecError(f"no quarantined row {item.row_id!r}", where=where, remedy="see `millrace quarantine list`")
+            told = "no quarantined row of that id" if spec.pii else f"no quarantined row {item.row_id[:80]!r}"
+            raise SpecError(told, where=where, remedy="see `millrace quarantine list`")
         if entry["status"] == CLOSED and entry["resolution"] != CORRECTED:
             raise SpecError(
                 f"row {item.row_id} is closed already: {entry['resolution']}", where=where, remedy="leave it out"
             )
         original = _original(entry, item, spec, where)
         fields = {name: value for name, value in item.fields.items() if not _same_token(name, value, original, spec)}
-        given.append({name: fit_value(value, name, spec, f"{where}, column {name}") for name, value in fields.items()})
+        given.append({name: fit(value, name, spec, f"{where}, column {name}") for name, value in fields.items()})
         originals.append(original)
     plain = _tokenised(given, spec, key)
     found = {}
     for item, original, fields in zip(corrections, originals, plain, strict=True):
         row = {**original, **fields}
         for column, value in fixed.get(entries[item.row_id]["partition"], {}).items():
-            if row.get(column) != value:
+            if row.get(column, value) != value:
                 raise SourceError(
                     f"a corrected row stays in its partition, where {column} is {value!r}",
                     where=f"{path}, line {item.line}, column {column}",
@@ -135,7 +147,7 @@ def is_late(entry: Mapping[str, Any]) -> bool:
 def _original(entry: Mapping[str, Any], item: Correction, spec: SourceSpec, where: str) -> dict[str, Any]:
     if entry["kind"] == "row" or is_late(entry):
         original: dict[str, Any] = orjson.loads(entry["raw"])
-        return {name: original.get(name) for name in spec.raw_columns}
+        return {name: original[name] for name in spec.raw_columns if name in original}
     if missing := [name for name in spec.raw_columns if name not in item.fields]:
         raise SourceError(
             f"row {item.row_id} never could be read, so a correction gives all columns; missing: {', '.join(missing)}",
@@ -149,11 +161,12 @@ def _same_token(column: str, value: Any, original: Mapping[str, Any], spec: Sour
     return spec.pii.get(column) == "tokenise" and value is not None and original.get(column) == value
 
 
-def _tokenised(given: Sequence[Mapping[str, Any]], spec: SourceSpec, key: bytes | None) -> list[dict[str, Any]]:
+def _tokenised(given: Sequence[Mapping[str, str | None]], spec: SourceSpec, key: bytes | None) -> list[dict[str, Any]]:
     """The given values as the raw table holds them and JSON keeps them."""
     schema = arrow_schema(spec.columns)
-    rows = pa.Table.from_pylist([{name: row.get(name) for name in spec.columns} for row in given], schema=schema)
-    batch = rows.combine_chunks().to_batches()[0] if rows.num_rows else pa.RecordBatch.from_pylist([], schema=schema)
+    columns = [pa.array([row.get(item.name) for row in given], pa.string()) for item in schema]
+    typed = [pc.cast(column, item.type) for column, item in zip(columns, schema, strict=True)]
+    batch = pa.RecordBatch.from_arrays(typed, schema=schema)
     if key is not None:
         batch = protect(batch, spec, key)
     plain = {name: plain_values(batch[name]) for name in batch.schema.names}

@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from millrace.lake import duck
 from millrace.validation.base import ROW
 from millrace.validation.content import contents_of, row_id, rows_of
 
 BATCH_ROWS = 20_000
+CARRIED = "carried_row"
+"""Table of the rows whose id was made with other columns than there are now: `row#`, `row_id` and `raw` as then."""
 _MEMORY = "768MB"
 
 
@@ -76,6 +79,8 @@ def number_rows(connection: Any, view: str, wanted: str, *, table: str) -> None:
 def locate(connection: Any, entries: pa.Table, *, source: str, view: str = "raw") -> dict[str, int]:
     """Find quarantined rows in a raw partition, wherever a newer snapshot has them.
 
+    Those made with other columns than there are now are found where `carry_over` has found them.
+
     Args:
         connection: a DuckDB connection.
         entries: `row_id` and `raw` of the rows.
@@ -85,8 +90,12 @@ def locate(connection: Any, entries: pa.Table, *, source: str, view: str = "raw"
     Returns:
         Id → position (`row#`) of those that are there.
     """
+    carried_table(connection)
+    carried = dict(connection.execute(f'SELECT row_id, "{ROW}" FROM {CARRIED}').fetchall())
+    known = {name: carried[name] for name in entries["row_id"].to_pylist() if name in carried}
+    entries = entries.filter(pc.invert(pc.is_in(entries["row_id"], pa.array(list(known), pa.string()))))
     if not entries.num_rows:
-        return {}
+        return known
     schema = raw_schema(connection, view)
     digests, hashes = _hashed(connection, entries, schema)
     number_rows(connection, view, "SELECT hash FROM wanted_hash", table="numbered_row")
@@ -107,7 +116,13 @@ def locate(connection: Any, entries: pa.Table, *, source: str, view: str = "raw"
     found = _confirmed(connection, ids, told, schema, view)
     for table in ("wanted_hash", "numbered_row"):
         connection.execute(f"DROP TABLE {table}")
-    return found
+    return {**known, **found}
+
+
+def carried_table(connection: Any, *, empty: bool = False) -> None:
+    """Make the table of carried rows where there is none."""
+    how = "CREATE OR REPLACE TEMP TABLE" if empty else "CREATE TEMP TABLE IF NOT EXISTS"
+    connection.execute(f'{how} {CARRIED} ("{ROW}" BIGINT, row_id VARCHAR, raw VARCHAR)')
 
 
 def raw_schema(connection: Any, view: str) -> pa.Schema:

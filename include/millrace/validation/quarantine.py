@@ -20,7 +20,7 @@ from millrace.lake.schema import TIMESTAMP
 from millrace.lake.table import PARTITION
 from millrace.validation.base import ROW, SetAside
 from millrace.validation.content import contents_of, plain_values, reasons_text, row_id
-from millrace.validation.naming import BATCH_ROWS, number_rows, raw_schema, sorter
+from millrace.validation.naming import BATCH_ROWS, CARRIED, carried_table, number_rows, raw_schema, sorter
 
 OPEN, CLOSED = "open", "closed"
 WAIVED, CORRECTED, REVALIDATED, SUPERSEDED = "waived", "corrected", "revalidated", "superseded"
@@ -73,7 +73,8 @@ def describe_rows(
     """Entries of the quarantine for rows set aside, in the order of their ids; memory stays within a few batches.
 
     A row's id is a digest of source and content; rows of equal content are told apart by a running number over all of
-    them, so that an id means the same row as long as the partition holds it, whatever the contract says of it.
+    them, so that an id means the same row as long as the partition holds it, whatever the contract says of it. A row
+    that `carry_over` found to be that of an older entry keeps the id and the text it had then.
 
     Args:
         connection: a DuckDB connection.
@@ -94,6 +95,8 @@ def describe_rows(
             contents, digests = contents_of(batch.select(schema.names))
             numbered = zip(digests, batch["number#"].to_pylist(), strict=True)
             ids = [row_id(source, digest, number) for digest, number in numbered]
+            ids = [kept or name for kept, name in zip(batch["id#"].to_pylist(), ids, strict=True)]
+            contents = [kept or text for kept, text in zip(batch["raw#"].to_pylist(), contents, strict=True)]
             entries.add(ids, contents, _reasons(batch, aside, schema.names, judged))
         for batch in entries.sorted(batch_rows):
             columns = {name: batch[name] for name in ("row_id", "raw", "reasons")}
@@ -201,6 +204,7 @@ def _read_aside(
 ) -> tuple[Any, pa.Schema, list[str]]:
     """The rows set aside, their numbers among equal ones, and the clean values judged."""
     schema = raw_schema(connection, raw)
+    carried_table(connection)
     positions = np.unique(np.concatenate([item.rows for item in aside])).astype(np.int64)
     connection.register("aside_position", pa.table({ROW: positions}))
     connection.execute("CREATE OR REPLACE TEMP TABLE aside_row AS SELECT * FROM aside_position")
@@ -214,10 +218,12 @@ def _read_aside(
     values = "".join(f", c.{duck.quoted(name)} AS {duck.quoted('clean#' + name)}" for name in judged)
     found = connection.sql(
         f"""
-        SELECT r.*{values}, n.number AS "number#", c."{ROW}" IS NOT NULL AS "cleaned#"
+        SELECT r.*{values}, n.number AS "number#", c."{ROW}" IS NOT NULL AS "cleaned#",
+            k.row_id AS "id#", k.raw AS "raw#"
         FROM {raw} r
         JOIN (SELECT * FROM numbered_aside SEMI JOIN aside_row USING ("{ROW}")) n ON r."{ROW}" = n."{ROW}"
         LEFT JOIN (SELECT * FROM {cleaned} SEMI JOIN aside_row USING ("{ROW}")) c ON r."{ROW}" = c."{ROW}"
+        LEFT JOIN {CARRIED} k ON r."{ROW}" = k."{ROW}"
         """
     )
     return found, schema, judged

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Container, Mapping
 from datetime import datetime
+from typing import Any
 
+import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from millrace.artifact import canonical, iso
 from millrace.validation.quarantine import (
     CLOSED,
     CORRECTED,
@@ -93,7 +96,9 @@ def decide(
 ) -> pa.Table:
     """Close open entries as somebody decided; entries that are closed already stay as they are.
 
-    Decisions on different rows may come in any order, and one that comes twice changes nothing.
+    One that was corrected is so again where another row is to stand in its place; its `resolved_reason` then says
+    what stood there before, and by whom. Decisions on different rows may come in any order, and one that comes twice
+    changes nothing.
 
     Args:
         entries: of a partition.
@@ -103,17 +108,52 @@ def decide(
         now: when.
         corrected: id → the row that stands in its place, as JSON.
     """
+    given = corrected or {}
+    anew = {row_id: text for row_id, text in given.items() if resolutions.get(row_id) == CORRECTED}
+    again = corrected_again(entries, anew)
     meant = pc.is_in(entries["row_id"], pa.array(list(resolutions), pa.string()))
-    chosen = pc.and_(meant, pc.equal(entries["status"], OPEN))
+    chosen = pc.or_(pc.and_(meant, pc.equal(entries["status"], OPEN)), again)
     parts = [entries.filter(pc.invert(chosen))]
     rows = entries.filter(chosen)
     told = pa.array([resolutions[row_id] for row_id in rows["row_id"].to_pylist()], pa.string())
     for resolution in sorted(set(resolutions.values())):
-        part = rows.filter(pc.equal(told, resolution))
-        texts = [(corrected or {}).get(row_id) for row_id in part["row_id"].to_pylist()]
-        part = _set(part, "corrected", pa.array(texts, pa.string()))
-        parts.append(close(part, resolution, by=by, reason=reason, now=now))
+        before = rows.filter(pc.equal(told, resolution))
+        texts = [given.get(row_id) for row_id in before["row_id"].to_pylist()]
+        part = close(before, resolution, by=by, reason=reason, now=now)
+        reasons = [_reason(row, given, reason) for row in before.to_pylist()]
+        part = _set(part, "resolved_reason", pa.array(reasons, pa.string()))
+        parts.append(_set(part, "corrected", pa.array(texts, pa.string())))
     return _ordered(parts)
+
+
+def corrected_again(entries: pa.Table, corrected: Mapping[str, str]) -> pa.Array:
+    """Which entries are closed as corrected, and are to be so by another row."""
+    was = pc.and_(pc.equal(entries["status"], CLOSED), pc.equal(entries["resolution"], CORRECTED)).to_pylist()
+    told = zip(was, entries["row_id"].to_pylist(), entries["corrected"].to_pylist(), strict=True)
+    return pa.array([each and corrected.get(row_id, text) != text for each, row_id, text in told], pa.bool_())
+
+
+def reopen(entries: pa.Table, ids: Collection[str]) -> pa.Table:
+    """The entries with some of those that were waived or corrected open again, for the reasons they had."""
+    chosen = decided(entries)
+    chosen = chosen.filter(pc.is_in(chosen["row_id"], pa.array(sorted(ids), pa.string())))
+    rest = without(entries, chosen["row_id"])
+    for name, value in {"status": OPEN, "resolution": "", "resolved_by": "", "resolved_reason": ""}.items():
+        chosen = _set(chosen, name, pa.repeat(pa.scalar(value, pa.string()), chosen.num_rows))
+    for name in ("resolved_at", "corrected"):
+        chosen = _set(chosen, name, pa.nulls(chosen.num_rows, SCHEMA.field(name).type))
+    return _ordered([rest, chosen])
+
+
+def _reason(before: Mapping[str, Any], corrected: Mapping[str, str], reason: str) -> str:
+    """Why an entry is closed; where it was corrected before, also by whom and what of it is another now."""
+    if before["status"] == OPEN:
+        return reason
+    old, new = orjson.loads(before["corrected"] or "{}"), orjson.loads(corrected[before["row_id"]])
+    other = canonical({name: value for name, value in old.items() if name not in new or new[name] != value}).decode()
+    told = f"in place of {other} by {before['resolved_by']} at {iso(before['resolved_at'])}"
+    told += f": {before['resolved_reason']}" if before["resolved_reason"] else ""
+    return f"{reason} ({told})" if reason else told
 
 
 def set_aside(entries: pa.Table, more: pa.Table) -> pa.Table:

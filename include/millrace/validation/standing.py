@@ -12,9 +12,11 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from millrace.artifact import canonical
 from millrace.lake import duck
 from millrace.validation.base import ROW, SetAside
-from millrace.validation.content import reasons_text, rows_of
+from millrace.validation.carried import carry_over
+from millrace.validation.content import contents_of, reasons_text, rows_of
 from millrace.validation.naming import locate, raw_schema
 from millrace.validation.quarantine import CORRECTED, OPEN, SCHEMA
 from millrace.validation.settlement import decided
@@ -103,6 +105,7 @@ def find_standing(
     """
     chosen = decided(entries)
     rows = chosen.filter(pc.equal(chosen["kind"], "row"))
+    carry_over(connection, entries, source=source, view=raw)
     found = locate(connection, rows, source=source, view=raw)
     contents: dict[str, str] = {}
     waived: dict[str, int] = {}
@@ -115,6 +118,7 @@ def find_standing(
             contents[row_id], replaced[row_id] = corrected, found[row_id]
         elif row_id in found:
             waived[row_id] = found[row_id]
+    contents |= _with_new_columns(connection, raw, {row_id: contents[row_id] for row_id in replaced}, replaced)
     added = _add_rows(connection, raw, contents, _sorted(list(replaced.values())))
     return Standing(view=VIEW if added else raw, waived=waived, added=added, replaced=replaced)
 
@@ -162,6 +166,25 @@ def share_key(connection: Any, key: Sequence[str], rows: npt.NDArray[np.int64], 
     ).fetchall()
     connection.unregister("keyed_row")
     return bool(found[0][0])
+
+
+def _with_new_columns(
+    connection: Any, raw: str, corrected: Mapping[str, str], replaced: Mapping[str, int]
+) -> dict[str, str]:
+    """Corrected rows made before a column was there, with what their originals have in it now."""
+    names = set(raw_schema(connection, raw).names)
+    short = {row_id: row for row_id, text in corrected.items() if names - (row := orjson.loads(text)).keys()}
+    if not short:
+        return {}
+    wanted = pa.table({ROW: pa.array([replaced[row_id] for row_id in short], pa.int64())})
+    connection.register("standing_short", wanted)
+    found = duck.arrow(connection.sql(f'SELECT * FROM {raw} SEMI JOIN standing_short USING ("{ROW}")'))
+    connection.unregister("standing_short")
+    today: dict[int, Any] = {}
+    for batch in found.to_batches():
+        contents, _ = contents_of(batch.drop_columns([ROW]))
+        today |= {row: orjson.loads(text) for row, text in zip(batch[ROW].to_pylist(), contents, strict=True)}
+    return {row_id: canonical({**today[replaced[row_id]], **row}).decode() for row_id, row in short.items()}
 
 
 def _add_rows(

@@ -24,11 +24,12 @@ def replay_form(domain: DomainSpec) -> dict[str, Param]:
         "action": Param(
             "revalidate",
             type="string",
-            enum=["revalidate", "waive", "correct"],
+            enum=["revalidate", "waive", "correct", "reopen"],
             values_display={
                 "revalidate": "revalidate: judge the rows again, after a fix of contract or clean-up",
                 "waive": "waive: let the rows pass as they are; needs a reason",
                 "correct": "correct: put the rows of a file in their place",
+                "reopen": "reopen: take a waiver or a correction back; needs a reason, and rows or reasons",
             },
             title="What to do",
             description="Rows that do not pass stay in quarantine, with their new reasons.",
@@ -57,7 +58,7 @@ def replay_form(domain: DomainSpec) -> dict[str, Param]:
             "",
             type=_TEXT,
             title="Why",
-            description="Stays with the rows, beside your name. A waiver needs one.",
+            description="Stays with the rows, beside your name. A waiver needs one, and so does reopening.",
         ),
         "corrections": Param(
             "",

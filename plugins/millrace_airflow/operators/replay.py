@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 STALE = "stale"
 """Key in XCom of the partitions whose clean rows a replay changed."""
-_ACTIONS = ("revalidate", "waive", "correct")
+_ACTIONS = ("revalidate", "waive", "correct", "reopen")
 
 
 class ReplayQuarantineOperator(DomainOperator):
@@ -28,11 +28,11 @@ class ReplayQuarantineOperator(DomainOperator):
 
     Args:
         source: name of the source in the domain's spec.
-        action: `revalidate`, `waive` or `correct`.
+        action: `revalidate`, `waive`, `correct` or `reopen`.
         reasons: reason codes; rows that have one of them.
         partitions: keys.
         ids: `row_id` of single rows.
-        reason: why; a waiver needs one.
+        reason: why; a waiver needs one, and so does reopening.
         corrections: file with the corrected rows, below the installation's folder of corrections.
     """
 
@@ -95,9 +95,9 @@ class ReplayQuarantineOperator(DomainOperator):
             raise SpecError(
                 f"no action {self.action!r}", where=f"task {self.task_id}", remedy=f"one of {', '.join(_ACTIONS)}"
             )
-        if self.action == "waive" and not self.reason.strip():
+        if self.action in ("waive", "reopen") and not self.reason.strip():
             raise SpecError(
-                "a waiver needs a reason",
+                "a waiver needs a reason" if self.action == "waive" else "reopening needs a reason",
                 where=f"source {self.source!r} of domain {self.domain!r}",
                 remedy="trigger the DAG again and fill in *Why*; it stays with the rows, beside your name",
             )

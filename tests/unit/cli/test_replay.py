@@ -71,6 +71,9 @@ def test_rows_are_counted_shown_waived_and_gone_from_the_quarantine(lake: Settin
     (closed,) = document("quarantine", "list", "shop", "--status", "closed")["groups"]
     assert closed["status"] == "waived"
     assert document(*waive, "--yes")["merged"] == 0
+    back = ["replay", "shop", "orders", "--reopen", "--id", row["row_id"], "--because", "a mistake", "--by", "ann"]
+    assert "reopen: 1 closed rows of shop/orders" in run(*back, answer="y\n")
+    assert document("quarantine", "list", "shop")["rows"] == 1
 
 
 def test_a_file_of_corrections_is_merged(lake: Settings, tmp_path: Path) -> None:

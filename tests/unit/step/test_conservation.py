@@ -42,7 +42,7 @@ LINE = st.one_of(
 )
 FILE = st.lists(LINE, min_size=1, max_size=10)
 ACTION = st.sampled_from(["quarantine", "warn"])
-OPERATION = st.sampled_from(["ingest", "validate", "revalidate", "waive", "next delivery"])
+OPERATION = st.sampled_from(["ingest", "validate", "revalidate", "waive", "reopen", "next delivery"])
 SPEC = st.fixed_dictionaries(
     {
         "amount": ACTION,
@@ -86,6 +86,9 @@ def do(operation: str, domain: DomainSpec, here: Settings) -> None:
         case "waive":
             because: dict[str, Any] = {"action": "waive", "by": "ann", "reason": "they are right"}
             replay(domain, "orders", settings=here, reasons=["late", "duplicate"], now=NOW, **because)
+        case "reopen":
+            back: dict[str, Any] = {"action": "reopen", "by": "ann", "reason": "a mistake"}
+            replay(domain, "orders", settings=here, reasons=["late", "duplicate"], now=NOW, **back)
 
 
 def check(here: Settings, domain: DomainSpec) -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as profile
 from hypothesis import strategies as st
-from tests.unit.shop import ROWS, make_domain, write_orders
+from tests.unit.shop import COLUMNS, ROWS, make_domain, write_orders
 
 from millrace.artifact import DatasetRef
 from millrace.errors import ContractError, SourceError, SpecError
@@ -22,7 +22,7 @@ from millrace.settings import Settings
 from millrace.spec import DomainSpec
 from millrace.step.ingestion import ingest_partition
 from millrace.step.replay import ReplayReport, replay
-from millrace.step.validation import validate_partition
+from millrace.step.validation import count_rows, validate_partition
 from millrace.validation.quarantine import read_quarantine
 
 MONDAY, TUESDAY = datetime(2020, 1, 6, tzinfo=UTC), datetime(2020, 1, 7, tzinfo=UTC)
@@ -203,7 +203,7 @@ def test_a_corrected_row_takes_the_place_of_its_original_which_is_kept(
         ({"amount": "four"}, SourceError, "'four' is no float64"),
         ({"order": 2.5}, SourceError, "2.5 is no int64"),
         ({"amuont": 4}, SpecError, "column 'amuont' is not declared"),
-        ({"placed_at": "2020-01-03T10:00:00"}, SourceError, "it names no zone"),
+        ({"placed_at": "2020-01-03T10:00:00"}, SourceError, "a time without a zone"),
         ({"day": "2020-02"}, SourceError, "stays in its partition, where day is '2020-01'"),
         ({"row_id": "ffff"}, SpecError, "no quarantined row 'ffff'"),
     ],
@@ -357,6 +357,115 @@ def test_corrected_personal_values_become_tokens(shop: Any, settings: Settings, 
     found = dict(clean(settings, "order", "customer"))
     assert (found[4], found[6]) == (token, found[1])
     assert "ann" not in aside(settings)[6]["corrected"]
+
+
+def test_a_row_corrected_again_holds_the_newest_values_and_the_earlier_stay_visible(
+    shop: Any, settings: Settings, tmp_path: Path
+) -> None:
+    domain = shop()
+    row_id = id_of(settings, 4)
+    first = corrections(tmp_path, [{"row_id": row_id, "amount": 4}], "first.jsonl")
+    second = corrections(tmp_path, [{"row_id": row_id, "amount": 5}], "second.jsonl")
+    wrong = corrections(tmp_path, [{"row_id": row_id, "amount": 99}], "wrong.jsonl")
+    run(domain, settings, action="correct", corrections=first, reason="typo")
+    found = run(domain, settings, action="correct", corrections=second, by="bob", reason="misread")
+    assert (figures(found), found.stale) == ((1, 1, 0), [KEY])
+    assert clean(settings, "order", "amount") == [(1, 10.5), (2, None), (4, 5.0)]
+    row = aside(settings)[4]
+    assert orjson.loads(row["raw"])["amount"] == 40.0
+    assert row["resolved_reason"] == 'misread (in place of {"amount":4.0} by ann at 2020-01-07T00:00:00Z: typo)'
+    assert figures(run(domain, settings, action="correct", corrections=second, by="eve")) == (0, 0, 0)
+    failed = run(domain, settings, action="correct", corrections=wrong)
+    assert failed.partitions[0].notes == ["1 rows: amount", "1 of them stay as they were corrected before"]
+    assert aside(settings)[4] == row
+    assert validate(domain, settings, now=TUESDAY).changed is False
+    assert clean(settings, "order", "amount") == [(1, 10.5), (2, None), (4, 5.0)]
+    balanced(domain, settings)
+
+
+def balanced(domain: DomainSpec, settings: Settings) -> None:
+    found = count_rows(domain, "orders", settings=settings)
+    assert found["source"] == found["clean"] + found["quarantined"]
+
+
+def test_a_waiver_and_a_correction_are_taken_back_once(shop: Any, settings: Settings, tmp_path: Path) -> None:
+    domain = shop()
+    before = aside(settings)
+    path = corrections(tmp_path, [{"row_id": id_of(settings, 4), "amount": 4}])
+    run(domain, settings, action="correct", corrections=path)
+    run(domain, settings, action="waive", reasons=["named"], reason="walk-in customers")
+    assert clean(settings) == [1, 2, 4, 5, 6]
+    ids = [id_of(settings, 4), id_of(settings, 5)]
+    found = run(domain, settings, action="reopen", ids=ids, reason="a mistake")
+    assert (figures(found), found.stale) == ((2, 0, 2), [KEY])
+    assert clean(settings) == [1, 2, 6]
+    assert state(settings) == {4: "open", 5: "open", 6: "waived"}
+    assert {order: aside(settings)[order] for order in (4, 5)} == {order: before[order] for order in (4, 5)}
+    entries = len(Ledger(settings).entries("shop"))
+    assert figures(run(domain, settings, action="reopen", ids=ids, reason="a mistake")) == (0, 0, 0)
+    assert len(Ledger(settings).entries("shop")) == entries == 3
+    validate(domain, settings, now=TUESDAY)
+    assert (clean(settings), state(settings)) == ([1, 2, 6], {4: "open", 5: "open", 6: "waived"})
+    balanced(domain, settings)
+    assert figures(run(domain, settings, action="reopen", reasons=["named"], reason="so is this")) == (1, 0, 1)
+    assert figures(run(domain, settings, action="waive", ids=ids[:1], reason="it is right after all")) == (1, 1, 0)
+    assert clean(settings) == [1, 2, 4]
+    balanced(domain, settings)
+
+
+def test_a_decision_on_a_row_that_is_gone_is_taken_back_and_nothing_waits(
+    shop: Any, settings: Settings, tmp_path: Path
+) -> None:
+    domain = shop()
+    run(domain, settings, action="waive", reasons=["named"], reason="walk-in customers")
+    validate(shop(ROWS, run=False), settings)
+    run(domain, settings, action="reopen", reasons=["named"], reason="a mistake")
+    assert (clean(settings), state(settings)) == ([1, 2], {4: "open", 5: "superseded", 6: "superseded"})
+    balanced(domain, settings)
+    validate(shop(BAD, run=False), settings)
+    assert (clean(settings), state(settings)) == ([1, 2], {4: "open", 5: "open", 6: "open"})
+
+
+def test_who_takes_back_says_what_and_why(shop: Any, settings: Settings) -> None:
+    domain = shop()
+    for wrong in ({"reason": "x"}, {"ids": [id_of(settings, 4)]}):
+        with pytest.raises(SpecError, match=r"not said which rows|for a reason"):
+            run(domain, settings, action="reopen", **wrong)
+
+
+WITHOUT = {name: kind for name, kind in COLUMNS.items() if name != "customer"}
+
+
+def test_a_column_added_to_the_raw_rows_takes_no_decision_back(shop: Any, settings: Settings, tmp_path: Path) -> None:
+    lines = "".join(
+        f"{order},2020-01,{who},{amount},2020-01-01T00:00:00Z\n"
+        for order, who, amount in ((1, "ann", 50), (2, "bob", 5), (3, "eve", 60), (4, "", 70), (4, "zoe", 70))
+    )
+    narrow = shop(lines, columns=WITHOUT, contract=[AMOUNT])
+    ids = {orjson.loads(row["raw"])["order"]: row["row_id"] for row in rows(settings)}
+    run(narrow, settings, action="waive", ids=[ids[1]], reason="a bulk order")
+    path = corrections(tmp_path, [{"row_id": ids[3], "amount": 7}])
+    run(narrow, settings, action="correct", corrections=path)
+    before = stands(settings)
+    assert len(before) == 4
+    wide = shop(None, run=False, contract=[AMOUNT])
+    for _ in range(2):
+        validate(wide, settings, now=TUESDAY)
+        assert stands(settings) == before
+        balanced(wide, settings)
+    assert clean(settings, "order", "customer", "amount") == [(1, "ann", 50.0), (2, "bob", 5.0), (3, "eve", 7.0)]
+    again = corrections(tmp_path, [{"row_id": ids[3], "amount": 8}])
+    assert figures(run(wide, settings, action="correct", corrections=again)) == (1, 1, 0)
+    assert clean(settings, "order", "customer", "amount")[-1] == (3, "eve", 8.0)
+    assert figures(run(wide, settings, action="reopen", ids=[ids[1]], reason="a mistake")) == (1, 0, 1)
+    assert clean(settings) == [2, 3]
+    balanced(wide, settings)
+    validate(wide, settings)
+    assert clean(settings) == [2, 3]
+
+
+def stands(settings: Settings) -> list[tuple[Any, ...]]:
+    return [tuple(row[name] for name in ("row_id", "status", "resolution", "first_seen")) for row in rows(settings)]
 
 
 ORDER = st.tuples(st.sampled_from("1234"), st.sampled_from(["ann", ""]), st.sampled_from(["", "5", "20", "99"]))

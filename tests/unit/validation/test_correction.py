@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,9 @@ import orjson
 import pytest
 from tests.unit.shop import make_domain
 
-from millrace.errors import SourceError, SpecError
+from millrace.errors import MillraceError, SourceError, SpecError
 from millrace.spec import SourceSpec
+from millrace.step.correction import fit_value
 from millrace.validation.correction import Decision, bind_corrections
 from millrace.validation.correction_file import read_corrections
 
@@ -29,7 +31,7 @@ def bind(tmp_path: Path) -> Callable[..., dict[str, Any]]:
         path.write_text(text, encoding="utf-8")
         known = entries or {"a": entry()}
         key = b"k" * 32 if spec.pii else None
-        bound = bind_corrections(read_corrections(path, spec), known, spec, path=path, key=key, fixed={})
+        bound = bind_corrections(read_corrections(path, spec), known, spec, path=path, key=key, fixed={}, fit=fit_value)
         return {row_id: orjson.loads(row) for row_id, row in bound.items()}
 
     return work
@@ -65,11 +67,25 @@ def test_csv_and_json_lines_mean_the_same(bind: Any) -> None:
         ('{"row_id": "a"}\n{', "f.jsonl", r"no JSON(.|\n)*line 2"),
         ("[1]", "f.jsonl", r"no JSON object(.|\n)*line 1"),
         ('{"amount": 3}', "f.jsonl", r"no `row_id`(.|\n)*line 1"),
-        ('{"row_id": "a", "order": true}', "f.jsonl", "True is no int64"),
-        ('{"row_id": "a", "order": 9223372036854775808}', "f.jsonl", "more than 64 bits"),
+        ('{"row_id": "a", "order": true}', "f.jsonl", "True is no int64: true or false"),
+        ('{"row_id": "a", "order": 9223372036854775808}', "f.jsonl", "too large for int64"),
         ('{"row_id": "a", "amount": "nan"}', "f.jsonl", "not a finite number"),
-        ('{"row_id": "a", "customer": 5}', "f.jsonl", "5 is no string"),
+        ('{"row_id": "a", "customer": 5}', "f.jsonl", "5 is no string: a number"),
         ('{"row_id": "a", "placed_at": "soon"}', "f.jsonl", "'soon' is no timestamp"),
+        ("row_id,amount\na,1_0\n", "f.csv", r"'1_0' is no float64: no number(.|\n)*line 2, column amount"),
+        ("row_id,order\na,١٢\n", "f.csv", r"is no int64(.|\n)*line 2, column order"),
+        ("row_id,amount\na,0.1e-400\n", "f.csv", r"too small to be told from zero(.|\n)*line 2, column amount"),
+        ("row_id,amount\na,1e400\n", "f.csv", "too large for float64"),
+        (f'{{"row_id": "a", "order": "{"9" * 5000}"}}', "f.jsonl", r"too large for int64(.|\n)*line 1, column order"),
+        (f'{{"row_id": "a", "order": {"9" * 5000}}}', "f.jsonl", "too large for int64"),
+        ("row_id,placed_at\na,2020-01-01T00:00:00.123456789Z\n", "f.csv", "a time finer than microseconds"),
+        ("row_id,placed_at\na,0001-01-01T00:00:00+14:00\n", "f.csv", r"no calendar has(.|\n)*line 2"),
+        ("row_id,placed_at\na,9999-12-31T23:59:59-14:00\n", "f.csv", r"no calendar has(.|\n)*line 2"),
+        ('{"row_id": "a", "amount": [1]}', "f.jsonl", "nested values"),
+        ('{"row_id": "a", "customer": "\\ud800"}', "f.jsonl", "half of a character"),
+        ('{"row_id": "a", "amount": 1, "amount": 2}', "f.jsonl", "a field stands twice"),
+        ("[" * 5000, "f.jsonl", r"no JSON(.|\n)*line 1"),
+        ("", "f.csv", "the file is empty"),
     ],
 )
 def test_a_line_at_fault_is_named(bind: Any, text: str, name: str, told: str) -> None:
@@ -91,9 +107,55 @@ def test_personal_values_become_tokens_and_stay_out_of_messages(bind: Any) -> No
     assert "placed_at" not in row
     with pytest.raises(SpecError, match="column 'placed_at' is never stored"):
         bind("row_id,placed_at\na,2020-01-01T00:00:00Z\n", spec=spec)
-    with pytest.raises(SourceError, match="a value is no float64") as caught:
-        bind("row_id,amount\na,secret\n", spec=spec)
-    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("row_id,amount\na,secret\n", "f.csv"),
+        ("row_id,order\na,secret\n", "f.csv"),
+        ("row_id,secret\na,4\n", "f.csv"),
+        ("row_id,amount\nsecret,4\n", "f.csv"),
+        ("row_id,amount\nsecret,4\nsecret,5\n", "f.csv"),
+        ('row_id,amount\na,"secret"4\n', "f.csv"),
+        ('{"row_id": "a", "secret": 4}', "f.jsonl"),
+        ('{"row_id": "a", "customer": "secret}', "f.jsonl"),
+        ('{"row_id": "a", "placed_at": "secret"}', "f.jsonl"),
+    ],
+)
+def test_of_a_source_with_personal_columns_no_value_of_the_file_stands_in_an_error(
+    bind: Any, text: str, name: str
+) -> None:
+    spec = SPEC.model_copy(update={"pii": {"customer": "tokenise"}})
+    with pytest.raises(MillraceError) as caught:
+        bind(text, name, spec=spec)
+    error: BaseException | None = caught.value
+    assert "line" in str(error)
+    while error is not None:
+        assert "secret" not in f"{error!r} {vars(error)}"
+        error = error.__cause__ or error.__context__
+
+
+def test_an_undeclared_column_of_such_a_source_is_told_by_its_place(bind: Any) -> None:
+    spec = SPEC.model_copy(update={"pii": {"customer": "tokenise"}})
+    with pytest.raises(SpecError, match="the header names a column that is not declared, its field 3"):
+        bind("row_id,amount,secret\na,4,5\n", spec=spec)
+
+
+def test_values_are_read_as_a_text_source_reads_them_up_to_its_longest_record(bind: Any) -> None:
+    found = bind("row_id,order,amount\na, 1e3 ,.5\n")
+    assert (found["a"]["order"], found["a"]["amount"]) == (1000, 0.5)
+    before = csv.field_size_limit()
+    assert len(bind(f"row_id,customer\na,{'y' * 200_000}\n")["a"]["customer"]) == 200_000
+    assert csv.field_size_limit() == before
+    short = SPEC.model_copy(update={"max_record_bytes": 1024})
+    with pytest.raises(SourceError, match="longer than 1024 bytes"):
+        bind(f'{{"row_id": "a", "customer": "{"y" * 2000}"}}', "f.jsonl", spec=short)
+
+
+def test_a_column_that_the_original_has_not_is_not_made_up(bind: Any) -> None:
+    older = {name: value for name, value in ORIGINAL.items() if name != "customer"}
+    assert bind("row_id,amount\na,4\n", a=entry(raw=orjson.dumps(older).decode())) == {"a": {**older, "amount": 4.0}}
 
 
 def test_a_decision_means_open_rows_by_id_and_reason() -> None:

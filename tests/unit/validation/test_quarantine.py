@@ -19,6 +19,7 @@ from millrace.errors import LakeConflictError
 from millrace.lake import Table, duck
 from millrace.lake.schema import TIMESTAMP
 from millrace.validation.base import ROW, SetAside
+from millrace.validation.carried import carry_over
 from millrace.validation.content import contents_of, plain_values, row_id, rows_of
 from millrace.validation.naming import locate
 from millrace.validation.quarantine import (
@@ -225,6 +226,40 @@ def test_the_id_of_a_row_is_that_of_its_content_and_number() -> None:
     (row,) = describe(connection, [aside("e", [0], "x")]).to_pylist()
     _, digests = contents_of(pa.record_batch({"x": ["a'\"\\b"]}))
     assert row["row_id"] == row_id(SOURCE, digests[0], 0)
+
+
+CELL = st.none() | st.sampled_from(["a", "b"])
+THREE = st.lists(st.tuples(CELL, CELL, CELL), min_size=1, max_size=8)
+
+
+def table_with(rows: list[tuple[str | None, ...]], names: Sequence[str]) -> pa.Table:
+    """Rows of three columns, less those that are not named."""
+    return pa.table({name: pa.array([row["xyz".index(name)] for row in rows], pa.string()) for name in names})
+
+
+@profile(max_examples=40, deadline=None)
+@given(rows=THREE, history=st.lists(st.sampled_from(["x", "xy", "xz", "xyz"]), min_size=2, max_size=4), data=st.data())
+def test_entries_keep_their_ids_whatever_columns_come_and_go(
+    rows: list[tuple[str | None, ...]], history: list[str], data: st.DataObject
+) -> None:
+    entries = SCHEMA.empty_table()
+    for names in history:
+        rows = data.draw(st.permutations(rows))
+        failing = sorted(data.draw(st.sets(st.integers(0, len(rows) - 1))))
+        connection = connect(table_with(rows, names))
+        carry_over(connection, entries, source=SOURCE)
+        found = locate(connection, entries, source=SOURCE)
+        assert len(set(found.values())) == len(found)
+        kept = {row["row_id"]: orjson.loads(row["raw"]) for row in entries.to_pylist()}
+        for name, position in found.items():
+            there = dict(zip("xyz", rows[position], strict=True))
+            assert all(value == there[column] for column, value in kept[name].items() if column in names)
+        more = describe(connection, [aside("e", failing, "x")])
+        assert len(set(more["row_id"].to_pylist())) == len(failing)
+        by_place = {position: name for name, position in found.items()}
+        known = {by_place[place] for place in failing if place in by_place}
+        assert {name for name in more["row_id"].to_pylist() if name in kept} == known
+        entries = settle(entries, more, set(found), now=MONDAY)
 
 
 def settled(entries: pa.Table, previous: pa.Table | None = None, present: Sequence[str] = ()) -> pa.Table:
