@@ -148,7 +148,7 @@ def test_all_faults_of_one_step_are_told_and_none_of_those_after_it() -> None:
 
 
 def test_names_that_sql_does_not_tell_apart_are_refused() -> None:
-    ((where, what),) = faults({"derive": {"Value": "1"}})
+    ((where, what),) = faults({"derive": {"Value": "1"}}, {"drop": ["Value"]})
     assert where == "shop.sources.orders.cleanup[0].derive.Value"
     assert "differ in case only" in what
     assert not faults({"rename": {"value": "Value"}})
