@@ -7,6 +7,12 @@ from typing import Any
 
 from millrace.artifact import DatasetRef
 
+PARTITION = "partition"
+"""The column that tables are partitioned by."""
+
+ATTEMPTS = 12
+"""How often a commit is tried that loses to other writers."""
+
 _NOTE = "millrace.note."
 
 

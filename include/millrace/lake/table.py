@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import random
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +21,12 @@ import pyarrow as pa
 from millrace.artifact import DatasetRef
 from millrace.errors import LakeConflictError, LakeError, LakeUnavailableError
 from millrace.lake import column, commits, file
+from millrace.lake.commits import ATTEMPTS, PARTITION
 from millrace.lake.digest import content_digest
+from millrace.lake.replacement import Replacement
 from millrace.lake.staging import StagedFile
 
 log = logging.getLogger(__name__)
-PARTITION = "partition"
-_ATTEMPTS = 12
 _KEEP_HISTORY = {"delta.logRetentionDuration": "interval 36500 days", "delta.enableExpiredLogCleanup": "false"}
 """Digests, notes and snapshots are read from the log for ever; Delta would drop what is a month old."""
 _REFUSALS = ("os error", "Generic ")
@@ -173,27 +172,16 @@ class Table:
             LakeError: the columns are others than the table's.
             LakeConflictError: other writers won every attempt, or one came after `after`.
         """
-        from deltalake import write_deltalake
-
         digest = digest or content_digest(rows)
         if (known := self.find(digest, partition)) is not None:
             log.info("%s %s: unchanged, nothing committed", self.name, partition)
             return known
         keyed = _with_key(rows, partition) if partition else rows
         self._ensure(keyed.schema, partitioned=bool(partition), evolve=evolve)
-        properties = commits.properties(partition, digest, rows.num_rows, note)
-
-        def commit(table: Any) -> None:
-            write_deltalake(
-                table,
-                keyed,
-                mode="overwrite",
-                partition_by=[PARTITION] if partition else None,
-                predicate=f"{PARTITION} = '{partition}'" if partition else "true",
-                commit_properties=properties,
-            )
-
-        return self._commit(commit, partition=partition, digest=digest, rows=rows.num_rows, after=after)
+        change = Replacement(
+            table=self, partition=partition, digest=digest, rows=rows.num_rows, note=note or {}, after=after
+        )
+        return change.by_rows(keyed)
 
     def replace_file(
         self,
@@ -222,98 +210,10 @@ class Table:
             return known
         schema = staged.schema.append(pa.field(PARTITION, pa.string())) if partition else staged.schema
         self._ensure(schema, partitioned=bool(partition), evolve=evolve)
-        if file.is_remote(self.uri):
-            return self._replace_remote(staged, partition, note, after)
-        size = staged.path.stat().st_size
-        values: dict[str, str | None] = {PARTITION: partition} if partition else {}
-        with self._writing():
-            name = file.bring(self.uri, staged, folder=f"{PARTITION}={partition}" if partition else "")
-        actions = [file.add_action(name, staged, values, size)] if staged.rows else []
-        properties = commits.properties(partition, staged.digest, staged.rows, note, retries=0)
-
-        def commit(table: Any) -> None:
-            table.create_write_transaction(
-                actions,
-                "overwrite",
-                table.schema(),
-                [PARTITION] if partition else None,
-                [(PARTITION, "=", partition)] if partition else None,
-                commit_properties=properties,
-            )
-
-        placed = file.local(self.uri) / name
-        try:
-            ref = self._commit(commit, partition=partition, digest=staged.digest, rows=staged.rows, after=after)
-        except Exception:
-            placed.unlink(missing_ok=True)
-            raise
-        if not ref.changed or not staged.rows:
-            placed.unlink(missing_ok=True)
-        return ref
-
-    def _replace_remote(
-        self, staged: StagedFile, partition: str, note: Mapping[str, str] | None, after: int | None
-    ) -> DatasetRef:
-        from deltalake import write_deltalake
-
-        properties = commits.properties(partition, staged.digest, staged.rows, note)
-
-        def commit(table: Any) -> None:
-            write_deltalake(
-                table,
-                file.stream(staged, {PARTITION: partition} if partition else {}),
-                mode="overwrite",
-                partition_by=[PARTITION] if partition else None,
-                predicate=f"{PARTITION} = '{partition}'" if partition else "true",
-                commit_properties=properties,
-            )
-
-        return self._commit(commit, partition=partition, digest=staged.digest, rows=staged.rows, after=after)
-
-    def _commit(
-        self, commit: Callable[[Any], None], *, partition: str, digest: str, rows: int, after: int | None
-    ) -> DatasetRef:
-        from deltalake.exceptions import CommitFailedError
-
-        for attempt in range(_ATTEMPTS):
-            table = self.open()
-            if after is not None:
-                self._require_newest(table, partition, after)
-            try:
-                with self._writing():
-                    commit(table)
-                break
-            except CommitFailedError:
-                time.sleep(random.uniform(0.5, 1) * min(0.05 * 2**attempt, 2))
-                if (known := self.find(digest, partition)) is not None:
-                    return known
-        else:
-            raise LakeConflictError(
-                f"partition {partition!r} of {self.name!r} lost {_ATTEMPTS} commits to other writers",
-                where=self.uri,
-                remedy="run the task again once the other writer is done",
-            )
-        written = self.find(digest, partition) or self._lost(partition)
-        log.info("%s %s: %d rows committed as version %d", self.name, partition, rows, written.version)
-        return dataclasses.replace(written, changed=True)
-
-    def _require_newest(self, table: Any, partition: str, version: int) -> None:
-        """Refuse to write over what was not seen: a commit on this very snapshot then conflicts with any later one."""
-        commit = commits.newest(table, partition)
-        newest = -1 if commit is None else int(commit["version"])
-        if newest != version:
-            raise LakeConflictError(
-                f"partition {partition!r} of {self.name!r} was written by somebody else in between",
-                where=f"{self.uri}, version {newest}",
-                remedy="run the task again: it then starts from what is there now",
-            )
-
-    def _lost(self, partition: str) -> DatasetRef:
-        """Between our commit and this look another writer replaced the partition: its rows are what is there now."""
-        found = self.note(partition)
-        if found is None:  # pragma: no cover - our own commit is in the history just written
-            raise LakeError("a commit of ours is not in the table's history", where=self.uri)
-        return found[0]
+        change = Replacement(
+            table=self, partition=partition, digest=staged.digest, rows=staged.rows, note=note or {}, after=after
+        )
+        return change.by_stream(staged) if file.is_remote(self.uri) else change.by_move(staged)
 
     def append(self, rows: pa.Table, *, partition: str, marker: str) -> DatasetRef:
         """Append rows under a marker once: a second append with the same marker commits nothing.
@@ -331,7 +231,7 @@ class Table:
             app_transactions=[Transaction(app_id=marker, version=1)],
             max_commit_retries=0,
         )
-        for attempt in range(_ATTEMPTS):
+        for attempt in range(ATTEMPTS):
             table = self.open()
             ref = DatasetRef(
                 table=self.name,
@@ -344,14 +244,14 @@ class Table:
             if table.transaction_version(marker) is not None:
                 return ref
             try:
-                with self._writing():
+                with self.writing():
                     write_deltalake(table, keyed, mode="append", commit_properties=properties)
             except CommitFailedError:
                 time.sleep(0.05 * 2**attempt)
             else:
                 return dataclasses.replace(ref, version=ref.version + 1, changed=True)
         raise LakeConflictError(
-            f"{_ATTEMPTS} commits to {self.name!r} lost to other writers",
+            f"{ATTEMPTS} commits to {self.name!r} lost to other writers",
             where=self.uri,
             remedy="run the task again once the other writer is done",
         )
@@ -378,7 +278,7 @@ class Table:
         if self.exists():
             column.settle(self.open(), schema, evolve=evolve, name=self.name, uri=self.uri)
             return
-        with self._writing():
+        with self.writing():
             if not file.is_remote(self.uri):
                 file.local(self.uri).mkdir(parents=True, exist_ok=True)
             try:
@@ -394,7 +294,7 @@ class Table:
                     raise
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
+    def writing(self) -> Iterator[None]:
         """Say in our words that the storage refused; Delta's own errors, such as a lost commit, pass through."""
         from deltalake.exceptions import CommitFailedError
 

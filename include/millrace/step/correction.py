@@ -15,7 +15,7 @@ from millrace.errors import SourceError
 from millrace.ingestion import UNASSIGNED
 from millrace.ingestion.base import partition_values
 from millrace.ingestion.value import UnfitError, plain_text
-from millrace.lake.table import PARTITION
+from millrace.lake.commits import PARTITION
 from millrace.privacy import installation_key
 from millrace.spec import DomainSpec, SourceSpec
 from millrace.spec.base import ColumnType

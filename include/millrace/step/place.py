@@ -16,9 +16,9 @@ import pyarrow.compute as pc
 from millrace.artifact import DatasetRef
 from millrace.errors import LakeError
 from millrace.lake import Table, duck
+from millrace.lake.commits import PARTITION
 from millrace.lake.duck import quoted, text
 from millrace.lake.schema import arrow_schema
-from millrace.lake.table import PARTITION
 from millrace.settings import Settings
 from millrace.spec import DomainSpec, SourceSpec
 from millrace.step.ingestion import WHOLE

@@ -15,9 +15,9 @@ import pyarrow.compute as pc
 
 from millrace.artifact import DatasetRef, canonical
 from millrace.lake import Table, duck
+from millrace.lake.commits import PARTITION
 from millrace.lake.digest import content_digest
 from millrace.lake.schema import TIMESTAMP
-from millrace.lake.table import PARTITION
 from millrace.validation.base import ROW, SetAside
 from millrace.validation.content import contents_of, plain_values, reasons_text, row_id
 from millrace.validation.naming import BATCH_ROWS, CARRIED, carried_table, number_rows, raw_schema, sorter

@@ -7,8 +7,10 @@ import pyarrow as pa
 import pytest
 from deltalake.exceptions import CommitFailedError, DeltaError
 
+from millrace.artifact import DatasetRef
 from millrace.errors import LakeConflictError, LakeError, LakeUnavailableError
 from millrace.lake import Table
+from millrace.lake.staging import StagedFile, StagedWriter
 
 ROWS = pa.table({"a": [1, 2]})
 FULL = "Failed to parse parquet: Generic LocalFileSystem error: No space left on device (os error 28)"
@@ -99,3 +101,61 @@ def test_a_storage_that_does_not_answer_is_a_sentence_and_may_be_tried_again(mon
     assert caught.value.retryable
     assert "\x1b" not in str(caught.value)
     assert len(str(caught.value).splitlines()) == 3
+
+
+def staged(folder: Path, rows: pa.Table) -> StagedFile:
+    with StagedWriter(folder / "staged.parquet", rows.schema) as writer:
+        for batch in rows.to_batches():
+            writer.write(batch)
+        return writer.close()
+
+
+def test_a_file_stays_that_a_commit_names_though_the_look_after_it_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orders = table(tmp_path)
+    orders.replace(ROWS, partition="2013-01")
+    looked = Table.find
+
+    def fail_after_the_commit(self: Table, digest: str, partition: str = "") -> DatasetRef | None:
+        if self.version() > 1:
+            raise LakeUnavailableError("gone")
+        return looked(self, digest, partition)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Table, "find", fail_after_the_commit)
+        with pytest.raises(LakeUnavailableError, match="gone"):
+            orders.replace_file(staged(tmp_path, ROWS.slice(1)), partition="2013-01")
+    assert orders.read()["a"].to_pylist() == [2]
+
+
+def test_a_file_stays_that_was_committed_though_the_library_said_it_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orders = table(tmp_path)
+    orders.replace(ROWS, partition="2013-01")
+    commit = deltalake.DeltaTable.create_write_transaction
+
+    def say_lost(*words: object, **more: object) -> None:
+        commit(*words, **more)
+        raise CommitFailedError("lost, or so it seemed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(deltalake.DeltaTable, "create_write_transaction", say_lost)
+        orders.replace_file(staged(tmp_path, ROWS.slice(1)), partition="2013-01")
+    assert orders.read()["a"].to_pylist() == [2]
+
+
+def test_a_file_that_no_commit_names_is_taken_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    orders = table(tmp_path)
+    orders.replace(ROWS, partition="2013-01")
+    files = set((tmp_path / "lake").rglob("*.parquet"))
+
+    def lose(*_: object, **__: object) -> None:
+        raise CommitFailedError("lost")
+
+    monkeypatch.setattr(deltalake.DeltaTable, "create_write_transaction", lose)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    with pytest.raises(LakeConflictError):
+        orders.replace_file(staged(tmp_path, ROWS.slice(1)), partition="2013-01")
+    assert set((tmp_path / "lake").rglob("*.parquet")) == files
