@@ -24,7 +24,7 @@ def digest_of(value: Any) -> str:
     return hashlib.sha256(canonical(value)).hexdigest()
 
 
-class _Reference:
+class PlainValue:
     """Plain-dict form for XCom, the ledger and the command line."""
 
     __slots__ = ()
@@ -42,7 +42,7 @@ class _Reference:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DatasetRef(_Reference):
+class DatasetRef(PlainValue):
     """One snapshot of a Delta table, or one partition of it: names data for ever.
 
     Attributes:
@@ -65,7 +65,7 @@ class DatasetRef(_Reference):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModelRef(_Reference):
+class ModelRef(PlainValue):
     """A sealed package of a trained candidate.
 
     Attributes:
@@ -88,7 +88,7 @@ class ModelRef(_Reference):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict(_Reference):
+class Verdict(PlainValue):
     """The outcome of gates or of a retraining decision, with what it rests on.
 
     Attributes:
@@ -112,7 +112,7 @@ class Verdict(_Reference):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReleaseRef(_Reference):
+class ReleaseRef(PlainValue):
     """What the online service is told to serve: the content of `<serving_dir>/<use case>/current.json`.
 
     Attributes:

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from millrace.artifact import ModelRef, _Reference
+from millrace.artifact import ModelRef, PlainValue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Evaluation(_Reference):
+class Evaluation(PlainValue):
     """The outcome of comparing candidates on the holdout.
 
     Attributes:

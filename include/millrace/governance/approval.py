@@ -9,7 +9,7 @@ from typing import Protocol
 
 from sqlalchemy.engine import Connection
 
-from millrace.artifact import ModelRef, Verdict, _Reference, digest_of
+from millrace.artifact import ModelRef, PlainValue, Verdict, digest_of
 from millrace.errors import ReleaseRefusedError
 from millrace.governance.git_tree import GitTree, git_tree
 from millrace.governance.ledger import Entry, Ledger
@@ -43,7 +43,7 @@ class Proposal(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Approval(_Reference):
+class Approval(PlainValue):
     """Leave to release one package on one evidence under one policy.
 
     Attributes:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from millrace.artifact import _Reference
+from millrace.artifact import PlainValue
 
 log = logging.getLogger(__name__)
 PATHS: tuple[str, ...] = ("dags", "include", "plugins", "feature_repo", "constraints.txt")
@@ -26,7 +26,7 @@ _GIT = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GitTree(_Reference):
+class GitTree(PlainValue):
     """The state of a working tree.
 
     Attributes:

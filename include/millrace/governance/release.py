@@ -15,7 +15,7 @@ import orjson
 from sqlalchemy import ColumnElement, Row, Select, select
 from sqlalchemy.engine import Connection
 
-from millrace.artifact import _Reference, iso
+from millrace.artifact import PlainValue, iso
 from millrace.errors import ReleaseRefusedError
 from millrace.governance.approval import Approval
 from millrace.governance.ledger import Entry, Ledger
@@ -29,7 +29,7 @@ _MOVES = ("released", "rolled_back")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Release(_Reference):
+class Release(PlainValue):
     """One release of a use case.
 
     Attributes:

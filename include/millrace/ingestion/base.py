@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from millrace.errors import SourceError, SpecError
 from millrace.lake.schema import arrow_schema
 from millrace.partition import Partition
+from millrace.spec.base import ColumnType
 from millrace.spec.source import SourceSpec
 
 UNASSIGNED = "unassigned"
@@ -120,22 +121,64 @@ class Source(Protocol):
         ...
 
 
+SpecT_co = TypeVar("SpecT_co", bound=SourceSpec, covariant=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeclaredSource(Generic[SpecT_co]):
+    """What sources of all kinds hold.
+
+    Attributes:
+        spec: the source as its domain declares it.
+        connections: gives the connection of a name.
+        first: key of the domain's first partition.
+        last: key of its last one.
+    """
+
+    spec: SpecT_co
+    connections: Connections
+    first: str | None = None
+    last: str | None = None
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The declared columns."""
+        return arrow_schema(self.spec.columns)
+
+    @property
+    def origin(self) -> str:
+        """Where it reads from; no secrets."""
+        return self.spec.origin
+
+
 def partition_values(spec: SourceSpec, partition: Partition) -> dict[str, pa.Scalar]:
     """What the partition columns of a row of this partition hold, in their declared types.
 
     Raises:
         SpecError: a form gives no value of the declared type.
     """
+    return form_values(
+        {name: (form, spec.columns[name]) for name, form in spec.partition_columns.items()},
+        partition,
+    )
+
+
+def form_values(forms: Mapping[str, tuple[str, ColumnType]], partition: Partition) -> dict[str, pa.Scalar]:
+    """The first day of a partition in each column's strftime form and type.
+
+    Raises:
+        SpecError: a form gives no value of its type.
+    """
     first_day = partition.start.astimezone(ZoneInfo(partition.timezone))
-    types = arrow_schema(spec.columns)
+    types = arrow_schema({column: kind for column, (_, kind) in forms.items()})
     found = {}
-    for column, form in spec.partition_columns.items():
+    for column, (form, kind) in forms.items():
         text = first_day.strftime(form)
         try:
             found[column] = pc.cast(pa.scalar(text), types.field(column).type)
         except pa.ArrowInvalid as error:
             raise SpecError(
-                f"partition column {column!r}: {form!r} gives {text!r}, which is no {spec.columns[column]}",
+                f"partition column {column!r}: {form!r} gives {text!r}, which is no {kind}",
                 where=f"partition_columns.{column}",
                 remedy="correct the form, or the type of the column",
             ) from error

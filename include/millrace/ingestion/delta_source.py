@@ -13,44 +13,25 @@ import pyarrow.compute as pc
 
 from millrace.artifact import digest_of
 from millrace.errors import SourceError, SourceUnavailableError
-from millrace.ingestion.base import UNASSIGNED, Connection, Connections, missing_column
+from millrace.ingestion.base import UNASSIGNED, Connection, DeclaredSource, missing_column
 from millrace.ingestion.conform import Fault
 from millrace.ingestion.connection import scrub, storage_options
 from millrace.ingestion.stream import MAX_ROWS, Loose, StreamReading, note_undeclared
-from millrace.lake.schema import arrow_schema
 from millrace.partition import Partition
 from millrace.spec.source import DeltaSourceSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeltaSource:
+class DeltaSource(DeclaredSource[DeltaSourceSpec]):
     """One version of a table, file by file in the order of their names.
 
     Rows without a value in `filter_column` are set aside with the domain's first partition.
 
     Attributes:
-        spec: the source as its domain declares it.
         root: folder that relative paths start at.
-        connections: gives the connection of a name.
-        first: key of the domain's first partition.
-        last: key of its last one.
     """
 
-    spec: DeltaSourceSpec
     root: Path
-    connections: Connections
-    first: str | None = None
-    last: str | None = None
-
-    @property
-    def schema(self) -> pa.Schema:
-        """The declared columns."""
-        return arrow_schema(self.spec.columns)
-
-    @property
-    def origin(self) -> str:
-        """The URI."""
-        return self.spec.uri
 
     def fingerprint(self, partition: Partition) -> str:
         """Table, version and partition: a version never changes.

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from millrace.artifact import digest_of
 from millrace.errors import SourceError, SourceUnavailableError, SpecError
-from millrace.ingestion.base import Connections
+from millrace.ingestion.base import DeclaredSource
 from millrace.ingestion.csv_grammar import Grammar
 from millrace.ingestion.csv_reader import read_header
 from millrace.ingestion.encoding import canonical_encoding, transcode
@@ -27,7 +27,6 @@ from millrace.ingestion.text_file import TextFile
 from millrace.ingestion.text_format import Task
 from millrace.ingestion.text_reader import TextReader
 from millrace.ingestion.unpack import PACKED, local_file
-from millrace.lake.schema import arrow_schema
 from millrace.partition import Partition
 from millrace.spec.source import FileSourceSpec
 
@@ -46,34 +45,16 @@ _RESTS_S = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FileSource:
+class FileSource(DeclaredSource[FileSourceSpec]):
     """Files read one after the other, by name.
 
     Attributes:
-        spec: the source as its domain declares it.
         root: folder that relative paths start at.
         staging: folder for what is fetched, unpacked or put into UTF-8 before it is read.
-        connections: gives the connection of a name.
-        first: key of the domain's first partition.
-        last: key of its last one.
     """
 
-    spec: FileSourceSpec
     root: Path
     staging: Path
-    connections: Connections
-    first: str | None = None
-    last: str | None = None
-
-    @property
-    def schema(self) -> pa.Schema:
-        """The declared columns."""
-        return arrow_schema(self.spec.columns)
-
-    @property
-    def origin(self) -> str:
-        """The URI of the spec."""
-        return self.spec.uri
 
     def fingerprint(self, partition: Partition) -> str | None:
         """Names, sizes, times and inodes of local files, or what a storage tells; None where a file is still warm.

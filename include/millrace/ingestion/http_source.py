@@ -7,41 +7,25 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import quote
 
-import pyarrow as pa
-
 from millrace.artifact import digest_of, iso
-from millrace.ingestion.base import Connection, Connections
+from millrace.ingestion.base import Connection, DeclaredSource
 from millrace.ingestion.stream import StreamReading
-from millrace.lake.schema import arrow_schema
 from millrace.partition import Partition
 from millrace.spec.source import HttpSourceSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HttpSource:
+class HttpSource(DeclaredSource[HttpSourceSpec]):
     """Pages of JSON objects, in the order the service gives them.
 
     Credentials go to the host of the first page and to no other: neither a redirect nor the address of a next page
     leads away from it.
 
     Attributes:
-        spec: the source as its domain declares it.
-        connections: gives the connection of a name.
-        first: key of the domain's first partition.
-        last: key of its last one.
         sleep: waits some seconds, between two attempts.
     """
 
-    spec: HttpSourceSpec
-    connections: Connections
-    first: str | None = None
-    last: str | None = None
     sleep: Callable[[float], None] = time.sleep
-
-    @property
-    def schema(self) -> pa.Schema:
-        """The declared columns."""
-        return arrow_schema(self.spec.columns)
 
     @property
     def origin(self) -> str:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from millrace.errors import SpecError
-from millrace.ingestion.base import partition_values
+from millrace.ingestion.base import form_values, partition_values
 from millrace.ingestion.cast import Mask
 from millrace.partition import Partition
 from millrace.spec.base import ColumnType
@@ -89,13 +89,8 @@ class _Calendar:
 
     def values(self, partition: Partition) -> tuple[tuple[str, Any], ...]:
         """What the partition columns hold in a partition."""
-        spec = SourceSpec.model_construct(
-            kind="",
-            key=[],
-            columns={name: kind for name, _, kind in self.forms},
-            partition_columns={name: form for name, form, _ in self.forms},
-        )
-        return tuple((name, value.as_py()) for name, value in partition_values(spec, partition).items())
+        forms = {name: (form, kind) for name, form, kind in self.forms}
+        return tuple((name, value.as_py()) for name, value in form_values(forms, partition).items())
 
     def has(self, key: str) -> bool:
         """Whether a partition lies between the domain's first and last."""

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from millrace.errors import MillraceError, SourceError, SourceUnavailableError
-from millrace.ingestion.base import Connection, Connections, missing_column, told_fields
+from millrace.ingestion.base import Connection, DeclaredSource, missing_column, told_fields
 from millrace.ingestion.columnar import to_batch
 from millrace.ingestion.conform import Fault
 from millrace.ingestion.connection import scrub
@@ -22,30 +22,8 @@ from millrace.spec.source import PythonSourceSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PythonSource:
-    """A function. It is called anew for each reading, and has to yield the same rows in the same order then.
-
-    Attributes:
-        spec: the source as its domain declares it.
-        connections: gives the connection of a name.
-        first: key of the domain's first partition.
-        last: key of its last one.
-    """
-
-    spec: PythonSourceSpec
-    connections: Connections
-    first: str | None = None
-    last: str | None = None
-
-    @property
-    def schema(self) -> pa.Schema:
-        """The declared columns."""
-        return arrow_schema(self.spec.columns)
-
-    @property
-    def origin(self) -> str:
-        """The function."""
-        return self.spec.origin
+class PythonSource(DeclaredSource[PythonSourceSpec]):
+    """A function. It is called anew for each reading, and has to yield the same rows in the same order then."""
 
     def fingerprint(self, partition: Partition) -> None:
         """None: nobody knows what a function would yield."""

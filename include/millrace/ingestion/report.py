@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
-from millrace.artifact import DatasetRef, canonical
+from millrace.artifact import DatasetRef, PlainValue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class IngestReport:
+class IngestReport(PlainValue):
     """Rows taken in, records set aside, and what people should know.
 
     Attributes:
@@ -48,11 +45,6 @@ class IngestReport:
         told += [f"{self.rows_late} of them late"] if self.rows_late else []
         told += [f"{self.rows_unassigned} records of no partition"] if self.rows_unassigned else []
         return ", ".join([*told, *self.notes[:2]])
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON types only, under 4 KB; `from_dict` gives an equal value back."""
-        plain: dict[str, Any] = orjson.loads(canonical(dataclasses.asdict(self)))
-        return plain
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> IngestReport:

@@ -4,44 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import pyarrow as pa
-
-from millrace.ingestion.base import Connections
+from millrace.ingestion.base import DeclaredSource
 from millrace.ingestion.stream import StreamReading
-from millrace.lake.schema import arrow_schema
 from millrace.partition import Partition
 from millrace.spec.source import SqlSourceSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SqlSource:
+class SqlSource(DeclaredSource[SqlSourceSpec]):
     """A database. Each reading is one statement in one transaction that cannot write.
 
     A table is read in the order of its key, so that two readings give the same rows in the same order; the order of a
     query is the query's own. Rows that tell no partition (null in a partition column) are set aside in every reading;
     those without a watermark in that of the domain's first partition.
-
-    Attributes:
-        spec: the source as its domain declares it.
-        connections: gives the connection of a name.
-        first: key of the domain's first partition.
-        last: key of its last one.
     """
-
-    spec: SqlSourceSpec
-    connections: Connections
-    first: str | None = None
-    last: str | None = None
-
-    @property
-    def schema(self) -> pa.Schema:
-        """The declared columns."""
-        return arrow_schema(self.spec.columns)
-
-    @property
-    def origin(self) -> str:
-        """Connection and table or query."""
-        return self.spec.origin
 
     def fingerprint(self, partition: Partition) -> None:
         """None: no database tells whether rows changed, and a file of SQLite keeps new ones in its log for a while."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from millrace.artifact import _Reference
+from millrace.artifact import PlainValue
 from millrace.monitoring.drift import DriftReport
 from millrace.monitoring.performance import PerformanceReport, RolePerformance
 from millrace.spec.use_case import MonitoringSpec
@@ -22,7 +22,7 @@ NO_RELEASE = "no_release"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Decision(_Reference):
+class Decision(PlainValue):
     """Whether to train again.
 
     Attributes:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from millrace.artifact import _Reference
+from millrace.artifact import PlainValue
 from millrace.monitoring.histogram import Histogram, count
 from millrace.monitoring.reference import Reference
 
@@ -21,7 +21,7 @@ _NAMED = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ColumnDrift(_Reference):
+class ColumnDrift(PlainValue):
     """How far one column moved.
 
     Attributes:
@@ -42,7 +42,7 @@ class ColumnDrift(_Reference):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DriftReport(_Reference):
+class DriftReport(PlainValue):
     """How the rows of a partition differ from those the release that scored them was trained on.
 
     Attributes:

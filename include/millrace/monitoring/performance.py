@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from millrace.artifact import DatasetRef, _Reference
+from millrace.artifact import DatasetRef, PlainValue
 
 MINIMUM_ROWS = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RolePerformance(_Reference):
+class RolePerformance(PlainValue):
     """One role's success on a partition.
 
     Attributes:
@@ -41,7 +41,7 @@ class RolePerformance(_Reference):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PerformanceReport(_Reference):
+class PerformanceReport(PlainValue):
     """The success of what scored a partition.
 
     Attributes:
@@ -71,7 +71,7 @@ class PerformanceReport(_Reference):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LabelReport(_Reference):
+class LabelReport(PlainValue):
     """Which of a partition's scored rows have their label.
 
     Attributes:
@@ -100,7 +100,7 @@ class LabelReport(_Reference):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LiveGain(_Reference):
+class LiveGain(PlainValue):
     """How much better what was live did than the first release kept, over partitions.
 
     Attributes:

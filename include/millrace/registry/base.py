@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from millrace.artifact import _Reference
+from millrace.artifact import PlainValue
 
 CHALLENGER = "challenger"
 CHAMPION = "champion"
@@ -12,7 +12,7 @@ PACKAGE_TAG = "millrace.package"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RegisteredModel(_Reference):
+class RegisteredModel(PlainValue):
     """A version of a registered model.
 
     Attributes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
@@ -60,7 +61,7 @@ class LateSpec(Spec):
     closes_after_hours: Annotated[float, Field(ge=0)] = 0
 
 
-class SourceSpec(Spec):
+class SourceSpec(Spec, ABC):
     """What all kinds of sources share. The name of a source is that of its raw and clean tables.
 
     Attributes:
@@ -106,14 +107,14 @@ class SourceSpec(Spec):
     memory_limit: Annotated[str, Field(pattern=r"^\d+(MB|GB)$")] = "1GB"
 
     @property
+    @abstractmethod
     def origin(self) -> str:
         """Where it reads from, for messages and lineage; without secrets."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def moving(self) -> bool:
         """True where a reading asks for one partition; otherwise columns tell the rows of a partition."""
-        raise NotImplementedError
 
     @property
     def static(self) -> bool:

@@ -9,9 +9,8 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import orjson
 
-from millrace.artifact import DatasetRef, Verdict, canonical
+from millrace.artifact import DatasetRef, PlainValue, Verdict
 from millrace.cleanup import plan
 from millrace.spec.contract import ExpectationSpec
 
@@ -103,7 +102,7 @@ class Validator(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ValidationReport:
+class ValidationReport(PlainValue):
     """What became of one partition of one source.
 
     Attributes:
@@ -143,11 +142,6 @@ class ValidationReport:
         quarantine = None if self.quarantine is None else dataclasses.replace(self.quarantine, changed=False)
         clean = dataclasses.replace(self.clean, changed=False)
         return dataclasses.replace(self, clean=clean, quarantine=quarantine, changed=False)
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON types only, under 4 KB; `from_dict` gives an equal value back."""
-        plain: dict[str, Any] = orjson.loads(canonical(dataclasses.asdict(self)))
-        return plain
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> ValidationReport:
