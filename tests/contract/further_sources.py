@@ -188,6 +188,7 @@ def http(name: str, **own: Any) -> Kind:
         ),
         spoil=lambda place: _overwrite(place.folder / "rows.json"),
         remove=lambda place: (place.folder / "rows.json").unlink(),
+        fingerprints="page_param" not in own,
     )
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import random
+import sqlite3
 import threading
 import time
 
 from sqlalchemy import inspect, text
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import OperationalError
 
 from millrace.errors import SettingsError
 from millrace.governance.state import engine_of, lock_advisory, start_writing
@@ -18,6 +19,7 @@ from millrace.settings import Settings
 log = logging.getLogger(__name__)
 HEAD = "0001"
 VERSION_TABLE = "millrace_version"
+_WAL_ATTEMPTS = 12
 _one_at_a_time = threading.Lock()
 """Alembic's context is a global of the process."""
 
@@ -77,12 +79,20 @@ def _revision(connection: Connection) -> str | None:
 
 
 def _let_readers_read(engine: Engine) -> None:
-    """Write-ahead logging, kept in the file itself: readers do not wait for a writer, nor it for them."""
-    for attempt in range(10):
-        with contextlib.suppress(OperationalError), contextlib.closing(engine.raw_connection()) as connection:
-            connection.cursor().execute("PRAGMA journal_mode=WAL")
-            return
-        time.sleep(0.02 * 2**attempt)  # another process is just doing the same
+    """Write-ahead logging, kept in the file itself: readers do not wait for a writer, nor it for them.
+
+    SQLite answers "locked" at once when another process is just making the same change. When it stays so, the file is
+    used as it is: the mode is for speed alone, and the next call that finds no tables tries again.
+    """
+    for attempt in range(_WAL_ATTEMPTS):
+        with contextlib.closing(engine.raw_connection()) as connection:
+            try:
+                connection.cursor().execute("PRAGMA journal_mode=WAL")
+            except sqlite3.OperationalError as error:  # the driver's own: this connection is a raw one
+                log.debug("journal mode: %s (attempt %d)", error, attempt + 1)
+            else:
+                return
+        time.sleep(random.uniform(0.5, 1.0) * min(0.02 * 2**attempt, 1.0))
 
 
 def _other(found: str, engine: Engine) -> SettingsError:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -86,3 +87,15 @@ def test_a_killed_migration_leaves_nothing_half_made(settings: Settings, monkeyp
         assert MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_heads() == ()
     migrate(settings)
     assert Ledger(settings).verify().verified
+
+
+def test_a_database_that_another_process_is_writing_is_waited_for(settings: Settings) -> None:
+    path = settings.state_url.removeprefix("sqlite:///")
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    let_go = threading.Timer(0.3, other.rollback)
+    let_go.start()
+    migrate(settings)
+    let_go.join()
+    assert other.execute("PRAGMA journal_mode").fetchall() == [("wal",)]
+    other.close()
