@@ -53,6 +53,11 @@ class Settings:
     serving_token: str = field(default="", repr=False)
     privacy_key: str = field(default="", repr=False)
 
+    @property
+    def sql_folder(self) -> Path:
+        """Folder of the domains' YAML, which the files of feature tables are named relative to."""
+        return self.dags / "domains"
+
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None) -> Settings:
         """Read `MILLRACE_*` from the environment, else from `<var>/env.json`, else the defaults of a checkout.

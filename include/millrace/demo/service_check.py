@@ -17,7 +17,7 @@ from millrace.lake import Table
 from millrace.package import Package
 from millrace.settings import Settings
 from millrace.spec import DomainSpec, UseCaseSpec
-from millrace.step.features import entity_rows, historical_features, join_keys
+from millrace.step.retrieval import entity_rows, historical_features, join_keys
 
 Floats = NDArray[np.float64]
 _REQUESTS = 500

@@ -50,7 +50,7 @@ def join_labels(use_case: UseCaseSpec, domain: DomainSpec, partition: str, *, se
         partition: key of the partition.
         settings: this installation.
     """
-    from millrace.step.features import entity_rows
+    from millrace.step.retrieval import entity_rows
 
     scores = read_first_scores(use_case, partition, lake=settings.lake)
     if scores is None:

@@ -18,7 +18,7 @@ from millrace.lake import Table
 from millrace.package import Package
 from millrace.settings import Settings
 from millrace.spec import DomainSpec, UseCaseSpec
-from millrace.step.features import entity_rows, historical_features
+from millrace.step.retrieval import entity_rows, historical_features
 
 log = logging.getLogger(__name__)
 INSTANT = pa.timestamp("us", tz="UTC")

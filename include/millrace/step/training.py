@@ -12,7 +12,7 @@ from millrace.artifact import DatasetRef, ModelRef, iso
 from millrace.registry.mlflow_tracking import log_candidate
 from millrace.settings import Settings
 from millrace.spec import DomainSpec, UseCaseSpec, refuse_leaks
-from millrace.step.features import entity_rows, historical_features
+from millrace.step.retrieval import entity_rows, historical_features
 from millrace.training import assemble_training_set, find_holdout, train_package
 from millrace.training import training_set as table
 

@@ -28,7 +28,7 @@ class MaterializeFeaturesOperator(DomainOperator):
 
     def execute(self, context: Any) -> dict[str, Any]:
         """Return rows per view and the high-water mark."""
-        from millrace.step.features import materialize_features
+        from millrace.step.materialization import materialize_features
 
         domain = self.domain_spec()
         report = materialize_features(domain, self.partition_key(), settings=self.settings)

@@ -23,17 +23,10 @@ from millrace.lake import Table
 from millrace.online import OnlineReader
 from millrace.settings import Settings
 from millrace.spec import DomainSpec, UseCaseSpec, load_domain, load_use_case
-from millrace.step.features import (
-    apply_features,
-    build_features,
-    check_features,
-    entity_rows,
-    feature_snapshot,
-    historical_features,
-    join_keys,
-    materialize_features,
-    online_features,
-)
+from millrace.step.feature_registry import apply_features
+from millrace.step.features import build_features, check_features, feature_snapshot
+from millrace.step.materialization import materialize_features
+from millrace.step.retrieval import entity_rows, historical_features, join_keys, online_features
 
 ROOT = Path(__file__).resolve().parents[3]
 pytestmark = pytest.mark.integration

@@ -25,13 +25,10 @@ from millrace.serving.app import InferenceApp
 from millrace.serving.repository import Repository
 from millrace.settings import Settings
 from millrace.spec import DomainSpec, UseCaseSpec
-from millrace.step.features import (
-    apply_features,
-    build_features,
-    entity_rows,
-    historical_features,
-    materialize_features,
-)
+from millrace.step.feature_registry import apply_features
+from millrace.step.features import build_features
+from millrace.step.materialization import materialize_features
+from millrace.step.retrieval import entity_rows, historical_features
 from millrace.step.scoring import score_partition
 
 MARCH, APRIL = "2013-03-01T05:00:00Z", "2013-04-01T04:00:00Z"
