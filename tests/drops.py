@@ -27,6 +27,7 @@ sources:
 feature_tables:
   device_level:
     description: Mean of the readings that a device gave on the day before.
+    tags: {{subject: level}}
     sql: drops/device_level.sql
     entities: [device]
     look_back_days: 2

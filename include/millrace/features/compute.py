@@ -42,7 +42,7 @@ def build_table(domain: DomainSpec, name: str, partition: str, *, lake: str, fol
     """
     table = feature_table(domain, name)
     sql = read_sql(table, folder)
-    sources = _sources_in(sql, domain, where=table.sql)
+    sources = _sources_in(sql, domain, where=table.origin)
     reached = clean_partitions(domain, partition, table.look_back_days)
     read = _inputs(domain, sources, reached, lake=lake)
     key = "" if table.static else partition
@@ -64,7 +64,7 @@ def build_table(domain: DomainSpec, name: str, partition: str, *, lake: str, fol
         for source in sources:
             present = [item for item in read[source] if item]
             register_clean(connection, domain, source, present, lake=lake)
-        rows = run_sql(connection, table, sql, reached[-1], where=table.sql)
+        rows = run_sql(connection, table, sql, reached[-1], where=table.origin)
     finally:
         connection.close()
     return target.replace(rows, partition=key, digest=digest)
@@ -140,7 +140,7 @@ def compile_table(connection: Any, domain: DomainSpec, name: str, folder: Path) 
     """
     table = feature_table(domain, name)
     sql = read_sql(table, folder)
-    rows = run_sql(connection, table, sql, domain.partition(domain.first), where=table.sql)
+    rows = run_sql(connection, table, sql, domain.partition(domain.first), where=table.origin)
     return {column: key_kind(column, rows.schema.field(column).type) for column in table.entities}
 
 
@@ -166,7 +166,7 @@ def read_sql(table: FeatureTableSpec, folder: Path) -> str:
     Raises:
         FeatureError: the file is missing or empty.
     """
-    path = folder / table.sql
+    path = folder / str(table.sql)
     text = path.read_text(encoding="utf-8").strip().rstrip(";") if path.is_file() else ""
     if not text:
         raise FeatureError("the SQL file is missing or empty", where=str(path), remedy="write the transformation")

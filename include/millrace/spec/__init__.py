@@ -1,7 +1,8 @@
 """What a team writes in YAML: domains, use cases and policies. Values only; the graph is Python."""
 
 from millrace.spec.contract import ExpectationSpec, HistorySpec
-from millrace.spec.domain import DomainSpec, FeatureTableSpec
+from millrace.spec.domain import DomainSpec
+from millrace.spec.feature import ComputeSpec, FeatureTableSpec, OnDemandSpec
 from millrace.spec.leak import find_leaks, refuse_leaks
 from millrace.spec.load import list_specs, load_domain, load_policy, load_use_case
 from millrace.spec.policy import GateSpec, PolicySpec
@@ -17,6 +18,7 @@ from millrace.spec.use_case import CandidateSpec, EvaluationSpec, LabelSpec, Mon
 
 __all__ = [
     "CandidateSpec",
+    "ComputeSpec",
     "DeltaSourceSpec",
     "DomainSpec",
     "EvaluationSpec",
@@ -28,6 +30,7 @@ __all__ = [
     "HttpSourceSpec",
     "LabelSpec",
     "MonitoringSpec",
+    "OnDemandSpec",
     "PolicySpec",
     "PythonSourceSpec",
     "SourceSpec",

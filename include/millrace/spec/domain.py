@@ -9,35 +9,9 @@ from pydantic import AfterValidator, Field, model_validator
 
 from millrace.errors import SpecError
 from millrace.partition import Grain, Partition
-from millrace.spec.base import ColumnName, ColumnType, Name, Spec
+from millrace.spec.base import Name, Spec
+from millrace.spec.feature import ComputeSpec, FeatureTableSpec, OnDemandSpec
 from millrace.spec.source import AnySourceSpec, known_zone
-
-
-class FeatureTableSpec(Spec):
-    """A feature table and the Feast feature view on it.
-
-    The SQL (DuckDB) sees one view a source of the domain, holding clean rows of the partition and of those before it
-    as far as `look_back_days` reaches, and the parameters `$start` and `$end` (the partition's bounds, UTC
-    timestamps without zone). It returns the entity columns, `event_timestamp`, `known_at` and the features, for
-    `event_timestamp` in [start, end).
-
-    Attributes:
-        sql: file beside the domain's YAML.
-        entities: join keys.
-        features: feature → type.
-        ttl_hours: how long a value stays usable after its event_timestamp; 0 for ever.
-        look_back_days: how far into the past the SQL reads.
-        static: computed once of static sources, not per partition.
-        description: what the numbers mean.
-    """
-
-    sql: str
-    entities: list[ColumnName]
-    features: dict[ColumnName, ColumnType]
-    ttl_hours: Annotated[int, Field(ge=0)] = 0
-    look_back_days: Annotated[int, Field(ge=0)] = 0
-    static: bool = False
-    description: str
 
 
 class DomainSpec(Spec):
@@ -50,6 +24,9 @@ class DomainSpec(Spec):
         grain: size of a partition.
         first: key of the first partition there is.
         last: key of the last, where the data has an end.
+        feature_tables: computed per partition of clean rows.
+        on_demand: computed when they are asked for.
+        compute: where the heavy work runs.
     """
 
     name: Name
@@ -61,6 +38,8 @@ class DomainSpec(Spec):
     last: str | None = None
     sources: dict[Name, AnySourceSpec]
     feature_tables: dict[Name, FeatureTableSpec]
+    on_demand: dict[Name, OnDemandSpec] = {}
+    compute: ComputeSpec = ComputeSpec()
 
     def partition(self, key: str) -> Partition:
         """The partition of that key, in this domain's calendar."""

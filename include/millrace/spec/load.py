@@ -45,9 +45,12 @@ def load_domain(folder: Path, name: str) -> DomainSpec:
     path = folder / "domains" / f"{name}.yaml"
     domain = _load(path, DomainSpec)
     _same_name(path, domain.name)
-    for table in domain.feature_tables.values():
-        if not (path.parent / table.sql).is_file():
-            raise SpecError(f"no such SQL file: {table.sql}", where=str(path), remedy="correct feature_tables.*.sql")
+    named = {f"feature_tables.{key}": table.origin for key, table in domain.feature_tables.items()}
+    named |= {f"on_demand.{key}": view.function for key, view in domain.on_demand.items()}
+    for where, origin in named.items():
+        file = origin.partition(":")[0]
+        if not (path.parent / file).is_file():
+            raise SpecError(f"no such file: {file}", where=f"{path}: {where}", remedy="correct its sql or function")
     return domain
 
 

@@ -45,18 +45,21 @@ class FeatureServiceSpec(Spec):
         name: Feast feature service; a changed definition needs a new name.
         views: feature table → its features; looked up as of the entity's timestamp.
         row: column of the entity row → its type; known at prediction time, part of the request online.
+        on_demand: on-demand view of the domain → its features.
         categorical: those of all features that are categories.
     """
 
     name: Name
     views: dict[Name, Annotated[list[ColumnName], Field(min_length=1)]]
     row: dict[ColumnName, Literal["number", "category"]] = {}
+    on_demand: dict[Name, Annotated[list[ColumnName], Field(min_length=1)]] = {}
     categorical: list[ColumnName] = []
 
     @property
     def columns(self) -> list[str]:
-        """All features, in the order the model sees them: those of the row, then view by view."""
-        return [*self.row, *(name for features in self.views.values() for name in features)]
+        """All features, in the order the model sees them: those of the row, then view by view, then on demand."""
+        looked_up = (name for features in self.views.values() for name in features)
+        return [*self.row, *looked_up, *(name for features in self.on_demand.values() for name in features)]
 
     @property
     def categories(self) -> list[str]:

@@ -44,6 +44,7 @@ def make_domain() -> DomainSpec:
                     "entities": ["town"],
                     "ttl_hours": 6,
                     "features": {"warmth": "float64", "sky": "string", "nothing": "float64"},
+                    "tags": {"subject": "weather"},
                     "description": "Weather of a town.",
                 }
             },
