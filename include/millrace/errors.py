@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from functools import partial
+from typing import Any, ClassVar
 
 
 class MillraceError(Exception):
@@ -22,6 +23,9 @@ class MillraceError(Exception):
     def __init__(self, what: str, *, where: str = "", remedy: str = "") -> None:
         self.what, self.where, self.remedy = what, where, remedy
         super().__init__(what, where, remedy)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(type(self), where=self.where, remedy=self.remedy), (self.what,)
 
     def __str__(self) -> str:
         parts = [self.what]
@@ -82,6 +86,22 @@ class FeatureError(MillraceError):
     """A feature definition or request is wrong: unknown view, entity or column. A retry does not help."""
 
 
+class UnknownViewError(FeatureError):
+    """The online store has no such view (yet). Materialize it; a retry does not help."""
+
+
+class OnlineStoreUnavailableError(FeatureError):
+    """The online store does not answer at the moment. A retry helps; its high-water marks stand where they stood."""
+
+    retryable = True
+
+
+class OnlineStoreConflictError(FeatureError):
+    """Another writer replaced or moved the same view of the online store meanwhile. A retry helps."""
+
+    retryable = True
+
+
 class TrainingError(MillraceError):
     """A candidate cannot be trained on the data it was given (one class, no rows). A retry does not help."""
 
@@ -110,6 +130,12 @@ class ReleaseRefusedError(MillraceError):
 
 class StaleEvidenceError(MillraceError):
     """The champion changed after the evidence was made: evaluate again, then release."""
+
+
+class EngineError(MillraceError):
+    """Where heavy work runs cannot be reached, or lost its workers too often. A retry may help; done pieces stand."""
+
+    retryable = True
 
 
 class StateUnavailableError(MillraceError):

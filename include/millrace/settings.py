@@ -28,7 +28,7 @@ class Settings:
         state_url: SQLAlchemy URL of the state database (ledger, releases, verdicts).
         mlflow_url: tracking and registry URI of MLflow.
         registry_url: SQLAlchemy URL of Feast's registry.
-        online_store: SQLite file of the online store.
+        online_store: address of the online store: the path of a SQLite file, `redis://…` or `postgresql://…`.
         serving_url: base address of the online service.
         serving_dir: folder the online service reads its releases from.
         lock: the lock file the environment was installed from.
@@ -46,7 +46,7 @@ class Settings:
     state_url: str
     mlflow_url: str
     registry_url: str
-    online_store: Path
+    online_store: str
     serving_url: str
     serving_dir: Path
     lock: Path
@@ -84,7 +84,7 @@ class Settings:
             state_url=env.get("MILLRACE_STATE_URL", f"sqlite:///{var / 'state.db'}"),
             mlflow_url=env.get("MILLRACE_MLFLOW_URL", f"sqlite:///{var / 'mlflow' / 'mlflow.db'}"),
             registry_url=env.get("MILLRACE_REGISTRY_URL", f"sqlite:///{var / 'registry.db'}"),
-            online_store=path("ONLINE_STORE", var / "online" / "online.db"),
+            online_store=online_store(env) or str(var / "online" / "online.db"),
             serving_url=env.get("MILLRACE_SERVING_URL", "http://127.0.0.1:8090"),
             serving_dir=path("SERVING_DIR", var / "serving"),
             lock=root / "constraints.txt",
@@ -94,8 +94,13 @@ class Settings:
 
 
 def serving_token(environ: Mapping[str, str] | None = None) -> str:
-    """The bearer token of the online service; apart, because that service reads no other setting."""
+    """The bearer token of the online service, which reads no other setting but this and its online store."""
     return (os.environ if environ is None else environ).get("MILLRACE_SERVING_TOKEN", "")
+
+
+def online_store(environ: Mapping[str, str] | None = None) -> str:
+    """The address of the online store, which may hold a password ("" where none is given)."""
+    return (os.environ if environ is None else environ).get("MILLRACE_ONLINE_STORE", "")
 
 
 def connection_text(name: str, environ: Mapping[str, str] | None = None) -> str | None:

@@ -102,9 +102,8 @@ def define_services(layout: Layout, installation: Installation, account: postgre
             argv=[
                 *(python, "-m", "millrace.serving", "--port", str(ports["serving"])),
                 *("--dir", other_env.get("MILLRACE_SERVING_DIR", str(layout.var / "serving"))),
-                *("--online-store", other_env.get("MILLRACE_ONLINE_STORE", str(layout.var / "online" / "online.db"))),
             ],
-            env=other_env,
+            env={"MILLRACE_ONLINE_STORE": str(layout.var / "online" / "online.db"), **other_env},
             after=("postgres",),
             ready=lambda: answers(f"http://{LOOPBACK}:{ports['serving']}/v2/health/live"),
             port=ports["serving"],

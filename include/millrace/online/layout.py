@@ -8,7 +8,7 @@ is a value and stays one.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,6 +78,7 @@ class RowCodec:
         self.layout = layout
         self.kinds = [kind for _, kind in layout.features]
         self.bitmap_bytes = (len(self.kinds) + 7) // 8
+        self._all = list(range(len(self.kinds)))
         self._texts = [index for index, kind in enumerate(self.kinds) if kind == TEXT]
         self._fixed = [index for index, kind in enumerate(self.kinds) if kind != TEXT]
         self._struct = struct.Struct("<" + "".join(FORMATS[self.kinds[index]] for index in self._fixed))
@@ -115,29 +116,68 @@ class RowCodec:
                     values[index] = None
         return values
 
+    def picker(self, positions: list[int]) -> Callable[[bytes], list[Any]]:
+        """A function that unpacks only the values at these places, in this order."""
+        unpack = self.unpack
+        if positions == self._all:
+            return unpack
+        return lambda row: list(map(unpack(row).__getitem__, positions))
+
+
+def key_encoder(layout: ViewLayout) -> Callable[[Sequence[Any]], bytes | None]:
+    """The function that writes the keys of a view: bytes, or None where a part is null (no row has such a key).
+
+    It raises `FeatureError` where the number or the types of the parts are not those of the view.
+    """
+    encoders = [_ENCODERS[kind] for _, kind in layout.entities]
+    if len(encoders) == 1:
+        (encode,) = encoders
+
+        def one(entity: Sequence[Any]) -> bytes | None:
+            try:
+                (value,) = entity
+                return None if value is None else encode(value)
+            except (TypeError, ValueError):
+                raise _no_key(layout, entity) from None
+
+        return one
+
+    def several(entity: Sequence[Any]) -> bytes | None:
+        try:
+            if any(value is None for value, _ in zip(entity, encoders, strict=True)):
+                return None
+            parts = [encode(value) for value, encode in zip(entity, encoders, strict=True)]
+        except (TypeError, ValueError):
+            raise _no_key(layout, entity) from None
+        return b"".join(len(part).to_bytes(4, "little") + part for part in parts)
+
+    return several
+
 
 def encode_key(layout: ViewLayout, entity: Sequence[Any]) -> bytes | None:
-    """Bytes an entity is found under; None where a part of the key is null (no row has such a key).
+    """Bytes an entity is found under; `key_encoder` is quicker for many."""
+    return key_encoder(layout)(entity)
 
-    Raises:
-        FeatureError: the number or the types of the parts are not those of the view.
-    """
-    kinds = layout.entities
-    if len(entity) != len(kinds):
-        names = [name for name, _ in kinds]
-        raise FeatureError(
-            f"{len(entity)} key values for {len(kinds)} entities", remedy=f"give values for {names}, in that order"
+
+def _no_key(layout: ViewLayout, entity: Sequence[Any]) -> FeatureError:
+    names = [name for name, _ in layout.entities]
+    if len(entity) != len(names):
+        return FeatureError(
+            f"{len(entity)} key values for {len(names)} entities", remedy=f"give values for {names}, in that order"
         )
-    parts: list[bytes] = []
-    for value, (name, kind) in zip(entity, kinds, strict=True):
-        if value is None:
-            return None
-        if kind == "string" and isinstance(value, str):
-            parts.append(value.encode())
-        elif kind == "int64" and isinstance(value, int):
-            parts.append(value.to_bytes(8, "little", signed=True))
-        else:
-            raise FeatureError(f"{value!r} is no key of entity {name!r}", remedy=f"give a value of kind {kind}")
-    if len(parts) == 1:
-        return parts[0]
-    return b"".join(len(part).to_bytes(4, "little") + part for part in parts)
+    for value, (name, kind) in zip(entity, layout.entities, strict=True):
+        try:
+            if value is not None:
+                _ENCODERS[kind](value)
+        except (TypeError, ValueError):
+            return FeatureError(f"{value!r} is no key of entity {name!r}", remedy=f"give a value of kind {kind}")
+    return FeatureError(f"{entity!r} is no key", remedy=f"give values for {names}, in that order")
+
+
+def _whole(value: Any) -> bytes:
+    if not isinstance(value, int):
+        raise TypeError
+    return value.to_bytes(8, "little", signed=True)
+
+
+_ENCODERS: dict[str, Callable[[Any], bytes]] = {"string": str.encode, "int64": _whole}

@@ -16,10 +16,11 @@ import sys
 from pathlib import Path
 
 from millrace.errors import MillraceError, SettingsError
-from millrace.settings import serving_token
+from millrace.settings import online_store, serving_token
 
 log = logging.getLogger("millrace.serving")
 _GRACE_SECONDS = 10
+_STORE_HELP = "SQLite file, redis://… or postgresql://…; by default MILLRACE_ONLINE_STORE, which hides a password"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -40,7 +41,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=8090, help="port; 0 takes a free one and logs it")
     parser.add_argument("--dir", type=Path, required=True, help="folder with <use case>/current.json")
-    parser.add_argument("--online-store", type=Path, default=None, help="SQLite file of the online store")
+    parser.add_argument("--online-store", default=online_store() or None, help=_STORE_HELP)
     return parser.parse_args(arguments)
 
 
@@ -61,8 +62,11 @@ def _serve(listener: socket.socket, options: argparse.Namespace) -> None:
 
     from millrace.serving.app import InferenceApp
     from millrace.serving.repository import Repository
+    from millrace.serving.request_log import RequestLog
+    from millrace.serving.sampled_row import FOLDER
 
-    app = InferenceApp(Repository(options.dir, options.online_store), token=serving_token())
+    requests = RequestLog(options.dir / FOLDER)
+    app = InferenceApp(Repository(options.dir, options.online_store), token=serving_token(), requests=requests)
     config = uvicorn.Config(
         app,
         loop="uvloop",

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from millrace.artifact import ReleaseRef
 from millrace.errors import FeatureError, MillraceError, PackageError
 from millrace.online import OnlineReader
-from millrace.package import Package, Predictor
+from millrace.online.address import open_reader
+from millrace.package import OnDemandFunctions, Package, Predictor
 from millrace.serving.assembly import FeatureVector, assemble, input_kinds
 from millrace.serving.base import Column, InferenceRequest, Kind, RequestError
 from millrace.serving.protocol import OUTPUTS
@@ -35,6 +36,7 @@ class Served:
         ref: what the pointer says.
         package: the verified package.
         predictor: its loaded model.
+        functions: its loaded functions; None where it has no features computed on demand.
         kinds: inputs it knows.
         parameters: what every response tells about the release.
         metadata: model metadata of the Open Inference Protocol.
@@ -43,6 +45,7 @@ class Served:
     ref: ReleaseRef
     package: Package
     predictor: Predictor
+    functions: OnDemandFunctions | None
     kinds: Mapping[str, Kind]
     parameters: dict[str, Any]
     metadata: Mapping[str, Any]
@@ -59,7 +62,7 @@ class Served:
 
     def assemble(self, request: InferenceRequest, store: OnlineReader | None) -> FeatureVector:
         """The model's columns for a request."""
-        return assemble(self.package.features, request, store)
+        return assemble(self.package.features, request, store, self.functions)
 
     def predict(self, columns: Mapping[str, Column]) -> dict[str, NDArray[Any]]:
         """Outputs for the model's columns: `prediction`, and `decision` where the release has a threshold.
@@ -83,12 +86,12 @@ class Repository:
 
     Args:
         folder: where deployment writes its pointers.
-        online_store: SQLite file of the online store; it may come to be later.
+        online_store: address of the online store; it may come to be later.
     """
 
-    def __init__(self, folder: Path, online_store: Path | None = None) -> None:
+    def __init__(self, folder: Path, online_store: str | Path | None = None) -> None:
         self.folder = folder
-        self.store = None if online_store is None else OnlineReader(online_store)
+        self.store: OnlineReader | None = None if online_store is None else open_reader(online_store)
         self._served: dict[str, Served] = {}
         self._faults: dict[str, str] = {}
 
@@ -188,6 +191,8 @@ def read_pointer(path: Path) -> ReleaseRef:
         type(ref.release) is int
         and all(isinstance(value, str) for value in (ref.use_case, ref.package, ref.package_dir, ref.feature_service))
         and (ref.threshold is None or type(ref.threshold) in (int, float))
+        and type(ref.request_sample) in (int, float)
+        and isinstance(ref.personal, list)
     )
     if not fits or ref.use_case != path.parent.name:
         raise PackageError(
@@ -218,6 +223,7 @@ def _open(folder: Path, name: str) -> Served:
         ref=ref,
         package=package,
         predictor=predictor,
+        functions=package.functions if features.on_demand else None,
         kinds=input_kinds(features),
         parameters={"release": ref.release, "package": ref.package},
         metadata=_metadata(ref, package),
@@ -226,7 +232,7 @@ def _open(folder: Path, name: str) -> Served:
 
 def _metadata(ref: ReleaseRef, package: Package) -> dict[str, Any]:
     outputs = ["prediction"] if ref.threshold is None else list(OUTPUTS)
-    row = [column.name for column in package.features.row]
+    request = [column.name for column in package.features.request]
     return {
         "name": ref.use_case,
         "versions": [str(ref.release)],
@@ -238,6 +244,7 @@ def _metadata(ref: ReleaseRef, package: Package) -> dict[str, Any]:
             "feature_service": package.features.service,
             "effective_at": ref.effective_at,
             "threshold": ref.threshold,
-            "by_key": list(dict.fromkeys([*row, *package.features.entities])),
+            "by_key": list(dict.fromkeys([*request, *package.features.entities])),
+            "computed": package.features.computed,
         },
     }

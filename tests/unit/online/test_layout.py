@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from millrace.errors import FeatureError
 from millrace.online import RowCodec, ViewLayout, encode_key
-from millrace.online.writer import pack_table
+from millrace.online.packing import pack_batch
 
 VALUES = {
     "int16": st.integers(-(2**15), 2**15 - 1),
@@ -75,8 +75,10 @@ def test_a_table_packs_to_the_same_bytes_as_its_rows_one_by_one(
     for index, kind in enumerate(kinds):
         if kind == "timestamp":
             columns[f"f{index}"] = columns[f"f{index}"].cast(pa.timestamp("us", "UTC"))
-    table = pa.table({"key": [f"k{i}" for i in range(len(rows))], **columns, "event": moment, "known": moment})
-    packed = pack_table(layout, table, event_timestamp="event", known_at="known")
+    table = pa.table(
+        {"key": [f"k{i}" for i in range(len(rows))], **columns, "event_timestamp": moment, "known_at": moment}
+    )
+    packed = pack_batch(layout, table)
     codec = RowCodec(layout)
     for (key, event, known, blob), row, index in zip(packed, rows, range(len(rows)), strict=True):
         assert (key, event, known) == (f"k{index}".encode(), 1_000_000, 1_000_000)
@@ -114,6 +116,6 @@ def test_a_kind_the_store_cannot_hold_is_refused() -> None:
 
 
 def test_rows_without_a_declared_column_are_refused() -> None:
-    table = pa.table({"key": ["a"], "event": pa.array(np.array([0]), pa.timestamp("us", "UTC"))})
+    table = pa.table({"key": ["a"], "event_timestamp": pa.array(np.array([0]), pa.timestamp("us", "UTC"))})
     with pytest.raises(FeatureError, match="f0"):
-        pack_table(layout_of(["float64"]), table, event_timestamp="event", known_at="event")
+        pack_batch(layout_of(["float64"]), table)

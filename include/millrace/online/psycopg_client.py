@@ -1,0 +1,72 @@
+"""The connection to the online store in PostgreSQL, its tables, and what its errors mean.
+
+Schema `millrace_online` holds a catalogue of views and one table of rows a view. A view that is replaced gets a new
+table, which the catalogue points to in the same transaction; the name of a table therefore never means two things.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from millrace.errors import OnlineStoreUnavailableError, SettingsError
+from millrace.online.address import show
+
+if TYPE_CHECKING:
+    import psycopg
+    from psycopg.rows import TupleRow
+
+SCHEMA = "millrace_online"
+CATALOGUE = f"{SCHEMA}.views"
+_CONNECT_SECONDS = 5
+
+
+def rows_table(number: int) -> str:
+    """The table with the rows of a view, as the catalogue numbers it."""
+    return f"{SCHEMA}.rows_{number:d}"
+
+
+def connect(url: str, *, retries: int, pause: float) -> psycopg.Connection[TupleRow]:
+    """A connection that commits by itself.
+
+    Args:
+        url: address of the database.
+        retries: how often to try again where it does not answer, each time after a longer pause.
+        pause: seconds before the first retry.
+
+    Raises:
+        OnlineStoreUnavailableError: no answer, however often it was tried.
+        SettingsError: the address is none, or the client is not installed.
+    """
+    try:
+        import psycopg
+    except ImportError as error:
+        raise SettingsError(
+            "the online store is in PostgreSQL, whose client is not installed",
+            where=show(url),
+            remedy="pip install 'psycopg[binary]'",
+        ) from error
+    for attempt in range(retries + 1):
+        try:
+            return psycopg.connect(url, autocommit=True, connect_timeout=_CONNECT_SECONDS, application_name="millrace")
+        except psycopg.OperationalError as error:
+            if attempt == retries:
+                raise unavailable(url, error, attempts=retries + 1) from error
+            time.sleep(min(pause * 2**attempt, 2.0))
+        except psycopg.ProgrammingError as error:
+            raise SettingsError(
+                f"not an address of PostgreSQL: {error}",
+                where=show(url),
+                remedy="use postgresql://user@host/database",
+            ) from error
+    raise AssertionError("unreachable")
+
+
+def unavailable(url: str, error: Exception, *, attempts: int = 1) -> OnlineStoreUnavailableError:
+    """What to say where PostgreSQL does not answer, or breaks off."""
+    tried = f" ({attempts} attempts)" if attempts > 1 else ""
+    return OnlineStoreUnavailableError(
+        f"PostgreSQL does not answer as it should{tried}: {' '.join(str(error).split())}",
+        where=show(url),
+        remedy="see that the server runs, can be reached and lets this account in, then run again",
+    )

@@ -1,0 +1,117 @@
+"""Servers of online stores that go away, come back, or change under a writer."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+from tests import redis_server
+
+from millrace.errors import OnlineStoreConflictError, OnlineStoreUnavailableError
+from millrace.online import PackedRow, RowCodec, ViewLayout, ViewState, open_reader, open_writer
+from millrace.online.redis_writer import RedisWriter
+
+LAYOUT = ViewLayout(entities=(("airport", "string"),), features=(("temp", "float64"),))
+
+
+@pytest.fixture
+def server() -> Iterator[redis_server.Server]:
+    with redis_server.serve() as running:
+        yield running
+
+
+def rows(*values: float, stamp: int = 1) -> list[PackedRow]:
+    codec = RowCodec(LAYOUT)
+    return [(f"k{place}".encode(), stamp, stamp, codec.pack([value])) for place, value in enumerate(values)]
+
+
+def test_redis_away_is_tried_again_and_then_told_and_the_mark_has_not_moved(server: redis_server.Server) -> None:
+    open_writer(server.url).write("w", LAYOUT, [rows(1.0, 2.0)], high_water_mark=1)
+    writer, reader = RedisWriter(server.url, retries=2), open_reader(server.url)
+    assert reader.read("w", [("k0",)], ["temp"]) == [[1.0]]
+    server.stop()
+    for replace in (False, True):
+        with pytest.raises(OnlineStoreUnavailableError, match="3 attempts") as caught:
+            writer.write("w", LAYOUT, [rows(3.0, stamp=2)], high_water_mark=2, replace=replace)
+        assert caught.value.retryable
+        assert caught.value.remedy
+    with pytest.raises(OnlineStoreUnavailableError):
+        reader.read("w", [("k0",)], ["temp"])
+    server.start()
+    assert writer.state("w") == ViewState(layout=LAYOUT, high_water_mark=1, rows=2)
+    assert reader.read("w", [("k0",)], ["temp"]) == [[1.0]]
+
+
+def test_redis_that_comes_back_soon_costs_only_time(server: redis_server.Server) -> None:
+    writer = open_writer(server.url)
+    writer.write("w", LAYOUT, [rows(1.0)], high_water_mark=1)
+    server.stop()
+    back = threading.Timer(0.5, server.start)
+    back.start()
+    started = time.monotonic()
+    assert writer.write("w", LAYOUT, [rows(5.0, stamp=2)], high_water_mark=2) == 1
+    assert time.monotonic() - started >= 0.4
+    back.join()
+    assert open_reader(server.url).read("w", [("k0",)], ["temp"]) == [[5.0]]
+
+
+def test_redis_that_goes_away_in_the_middle_leaves_the_mark_and_a_second_run_makes_it_good(
+    server: redis_server.Server,
+) -> None:
+    writer = RedisWriter(server.url, retries=0, piece=2)
+    writer.write("w", LAYOUT, [rows(1.0, 1.0, 1.0)], high_water_mark=1)
+
+    def breaking() -> Iterator[list[PackedRow]]:
+        yield rows(2.0, 2.0, 2.0, 2.0, 2.0, stamp=2)
+        server.stop()
+        yield rows(3.0, stamp=3)
+
+    for replace in (False, True):
+        with pytest.raises(OnlineStoreUnavailableError):
+            writer.write("w", LAYOUT, breaking(), high_water_mark=3, replace=replace)
+        server.start()
+        state = writer.state("w")
+        assert state is not None
+        assert state.high_water_mark == 1
+    whole = [rows(2.0, 2.0, 2.0, 2.0, 2.0, stamp=2), rows(3.0, stamp=3)]
+    assert writer.write("w", LAYOUT, whole, high_water_mark=3) == 5
+    answer = open_reader(server.url).read("w", [(f"k{place}",) for place in range(5)], ["temp"])
+    assert answer == [[3.0], [2.0], [2.0], [2.0], [2.0]]
+
+
+def test_a_view_replaced_under_a_writer_is_a_conflict_and_its_mark_stays(server: redis_server.Server) -> None:
+    writer, other = RedisWriter(server.url, piece=1), RedisWriter(server.url)
+    writer.write("w", LAYOUT, [rows(1.0)], high_water_mark=1)
+
+    def meanwhile() -> Iterator[list[PackedRow]]:
+        yield rows(2.0, 2.0, stamp=2)
+        other.write("w", LAYOUT, [rows(7.0, stamp=5)], high_water_mark=5, replace=True)
+        yield rows(3.0, 3.0, stamp=9)
+
+    for replace in (False, True):
+        with pytest.raises(OnlineStoreConflictError) as caught:
+            writer.write("w", LAYOUT, meanwhile(), high_water_mark=9, replace=replace)
+        assert caught.value.retryable
+        assert writer.state("w") == ViewState(layout=LAYOUT, high_water_mark=5, rows=1)
+
+
+def test_what_a_dead_writer_filled_aside_goes_by_itself(server: redis_server.Server) -> None:
+    import redis
+
+    client = redis.Redis.from_url(server.url)
+
+    def dying() -> Iterator[list[PackedRow]]:
+        yield rows(1.0)
+        yield rows(2.0)
+        aside = [key for key in client.scan_iter() if key.startswith(b"millrace:{w}:")]
+        assert [0 < client.ttl(key) <= 3600 for key in aside] == [True]
+        server.stop()
+        yield rows(3.0)
+
+    with pytest.raises(OnlineStoreUnavailableError):
+        RedisWriter(server.url, retries=0, piece=1).write("w", LAYOUT, dying(), high_water_mark=1, replace=True)
+    server.start()
+    open_writer(server.url).write("w", LAYOUT, [rows(1.0)], high_water_mark=1, replace=True)
+    assert client.ttl("millrace:{w}") == -1
