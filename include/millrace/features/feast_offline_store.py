@@ -7,34 +7,41 @@ the features added. Facts of a `LakeSource` are used from their `known_at` on; f
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Literal
 
-import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 from feast import FeatureView, OnDemandFeatureView
 from feast.data_source import DataSource
+from feast.feature_logging import LoggingConfig, LoggingSource
+from feast.infra.offline_stores.file_source import FileLoggingDestination
 from feast.infra.offline_stores.offline_store import OfflineStore, RetrievalJob, RetrievalMetadata
 from feast.infra.registry.base_registry import BaseRegistry
 from feast.repo_config import FeastConfigBaseModel, RepoConfig
 
 from millrace.errors import FeatureError
-from millrace.features.asof import History, microseconds, newest
-from millrace.features.feast_retrieval import (
-    LakeRetrievalJob,
-    entity_table,
-    join_views,
-    plan_requests,
-    timestamp_column,
-)
-from millrace.features.feast_source import LakeSource, open_source, read_source
+from millrace.features.asof import History, instants, limit_bytes, microseconds, newest
+from millrace.features.feast_entity import EntityFrame, Frame, open_frame, range_frame
+from millrace.features.feast_job import LakeRetrievalJob
+from millrace.features.feast_request import Request, plan_requests, require_frame
+from millrace.features.feast_retrieval import join_views
+from millrace.features.feast_scan import scan_source
+from millrace.features.feast_source import LakeSource, open_source
+from millrace.features.feast_write import log_features, push
 from millrace.settings import settings
 
 
 class LakeOfflineStoreConfig(FeastConfigBaseModel):
-    """Where the lake lies; by default where this installation's settings say."""
+    """Where the lake lies, by default where this installation's settings say, and how much memory a retrieval takes.
+
+    Attributes:
+        lake: path or URI of the lake.
+        memory_limit: what a retrieval may hold besides an entity frame given in memory and a result asked for in
+            memory; `persist` holds neither.
+    """
 
     type: Literal["millrace.features.feast_offline_store.LakeOfflineStore"] = (
         "millrace.features.feast_offline_store.LakeOfflineStore"
@@ -48,7 +55,7 @@ class LakeOfflineStoreConfig(FeastConfigBaseModel):
 
 
 class LakeOfflineStore(OfflineStore):
-    """As-of joins in DuckDB over Arrow, on tables of the lake."""
+    """As-of joins over Arrow, on tables of the lake and on Parquet and Delta files, local and on S3."""
 
     supports_filter_by_created_timestamp = True
 
@@ -57,7 +64,7 @@ class LakeOfflineStore(OfflineStore):
         config: RepoConfig,
         feature_views: list[FeatureView],
         feature_refs: list[str],
-        entity_df: pd.DataFrame | pa.Table | str | None,
+        entity_df: EntityFrame | None,
         registry: BaseRegistry,
         project: str,
         full_feature_names: bool = False,
@@ -69,38 +76,40 @@ class LakeOfflineStore(OfflineStore):
         """Features as of each entity row's time.
 
         Args:
-            entity_df: pandas or Arrow; a text is the name of a table of the lake, or SQL for DuckDB.
+            entity_df: see `open_frame`; None for every key with a fact from `start_date` to `end_date`, as of the
+                latter.
 
         Raises:
-            FeatureError: no entity frame, or one without its timestamp or a join key.
+            FeatureError: what is asked for is not there, or the entity frame lacks a timestamp with a zone, a join
+                key or a request column; before any row is read.
         """
-        if entity_df is None:
-            raise FeatureError(
-                "features are asked for without entity rows", remedy="give entity_df; a time range alone is not enough"
-            )
-        requests = plan_requests(feature_views, feature_refs, full_feature_names, filter_by_created_timestamp)
-        entities = entity_table(entity_df, config)
-        at = entities.column(timestamp_column(entities))
-        for request in requests:
-            for _, column in request.keys:
-                if column not in entities.column_names:
-                    raise FeatureError(
-                        f"join key {column!r} of view {request.view.name!r} is missing in the entity frame",
-                        remedy=f"add the column; the frame has {', '.join(entities.column_names)}",
-                    )
+        requests = plan_requests(
+            feature_views,
+            feature_refs,
+            config,
+            full_feature_names=full_feature_names,
+            filter_by_created_timestamp=filter_by_created_timestamp,
+        )
         on_demand = OnDemandFeatureView.get_requested_odfvs(feature_refs, project, registry)
-        names = {name for request in requests for _, name in request.features}
-        bounds = pc.min_max(at)
+        if entity_df is None:
+            frame = range_frame(feature_views, requests, start_date, end_date)
+        else:
+            frame = open_frame(entity_df, config)
+        require_frame(requests, on_demand, frame.schema)
+
+        def tell() -> RetrievalMetadata:
+            first, last = frame.bounds()
+            keys = [name for name in frame.schema.names if name != frame.timestamp]
+            return RetrievalMetadata(
+                features=feature_refs, keys=keys, min_event_timestamp=first, max_event_timestamp=last
+            )
+
         return LakeRetrievalJob(
-            lambda: join_views(entities, microseconds(at), requests, config),
+            lambda: _evaluate(frame, requests, config),
+            config=config,
             full_feature_names=full_feature_names,
             on_demand_feature_views=on_demand,
-            metadata=RetrievalMetadata(
-                features=feature_refs,
-                keys=[name for name in entities.column_names if name not in names],
-                min_event_timestamp=bounds["min"].as_py(),
-                max_event_timestamp=bounds["max"].as_py(),
-            ),
+            metadata=tell,
         )
 
     @staticmethod
@@ -116,22 +125,34 @@ class LakeOfflineStore(OfflineStore):
     ) -> RetrievalJob:
         """The newest fact of each key as of `end_date`, of those that happened from `start_date` on."""
         created = [created_timestamp_column] if created_timestamp_column else []
+        index = list(dict.fromkeys([*join_key_columns, timestamp_field, *created]))
         columns = list(dict.fromkeys([*join_key_columns, *feature_name_columns, timestamp_field, *created]))
 
-        def evaluate() -> pa.Table:
+        def evaluate() -> Iterator[pa.Table]:
             end = to_us(end_date)
-            dataset = open_source(data_source, config)
-            rows = read_source(data_source, dataset, columns, earliest=to_us(start_date), latest=end)
+            scan = scan_source(
+                data_source,
+                open_source(data_source, config),
+                columns,
+                timestamp_field=timestamp_field,
+                earliest=to_us(start_date),
+                latest=end,
+            )
+            rows = pa.Table.from_batches(
+                [batch for _, batch in scan.stream(index)],
+                pa.schema([scan.dataset.schema.field(name) for name in index]),
+            )
             history = History(
                 keys=[rows.column(name) for name in join_key_columns],
                 event_timestamp=rows.column(timestamp_field),
                 known_at=rows.column(created_timestamp_column) if created_timestamp_column else None,
                 bounds_use=isinstance(data_source, LakeSource),
-                values=lambda: [rows.column(name) for name in feature_name_columns],
+                values=lambda numbers: list(scan.take(feature_name_columns, numbers.to_numpy()).columns),
             )
-            return rows.take(newest(history, at=end, memory_limit=config.offline_store.memory_limit))
+            found = newest(history, at=end, memory_limit=config.offline_store.memory_limit)
+            yield scan.gather(columns, found.to_numpy())
 
-        return LakeRetrievalJob(evaluate)
+        return LakeRetrievalJob(evaluate, config=config)
 
     @staticmethod
     def pull_all_from_table_or_query(  # noqa: PLR0917 - the signature is Feast's
@@ -147,29 +168,66 @@ class LakeOfflineStore(OfflineStore):
         """All facts that happened in a range of time (of all time, without bounds)."""
         created = [created_timestamp_column] if created_timestamp_column else []
         columns = list(dict.fromkeys([*join_key_columns, *feature_name_columns, timestamp_field, *created]))
-        earliest = None if start_date is None else to_us(start_date)
-        latest = None if end_date is None else to_us(end_date)
-        return LakeRetrievalJob(
-            lambda: read_source(
-                data_source, open_source(data_source, config), columns, earliest=earliest, latest=latest
+
+        def evaluate() -> Iterator[pa.Table]:
+            scan = scan_source(
+                data_source,
+                open_source(data_source, config),
+                columns,
+                timestamp_field=timestamp_field,
+                earliest=None if start_date is None else to_us(start_date),
+                latest=None if end_date is None else to_us(end_date),
             )
-        )
+            yield pa.schema([scan.dataset.schema.field(name) for name in columns]).empty_table()
+            for _, batch in scan.stream(columns):
+                yield pa.Table.from_batches([batch])
+
+        return LakeRetrievalJob(evaluate, config=config)
 
     @staticmethod
     def offline_write_batch(
         config: RepoConfig, feature_view: FeatureView, table: pa.Table, progress: Callable[[int], Any] | None
     ) -> None:
-        """Refused: feature tables are computed per partition, so that a backfill gives the same rows.
+        """Append facts to the view's source.
 
         Raises:
-            FeatureError: always.
+            FeatureError: they do not fit it, or the source is a table that is computed of clean data.
         """
-        raise FeatureError(
-            f"view {feature_view.name!r} cannot be written through Feast",
-            remedy="its table is computed from clean data: run the domain's data DAG, or `millrace features build`",
-        )
+        push(feature_view, table, config)
+        if progress is not None:
+            progress(table.num_rows)
+
+    @staticmethod
+    def write_logged_features(
+        config: RepoConfig,
+        data: pa.Table | Path,
+        source: LoggingSource,
+        logging_config: LoggingConfig,
+        registry: BaseRegistry,
+    ) -> None:
+        """Add logged features to a folder of Parquet files.
+
+        Raises:
+            FeatureError: another kind of destination.
+        """
+        destination = logging_config.destination
+        if not isinstance(destination, FileLoggingDestination):
+            raise FeatureError(
+                f"features cannot be logged to a {type(destination).__name__}", remedy="use FileLoggingDestination"
+            )
+        log_features(data, destination)
 
 
 def to_us(moment: datetime) -> int:
     """An instant as microseconds since 1970; without zone it is read as UTC, as Feast does."""
     return int(microseconds(pa.array([moment]))[0].as_py())
+
+
+def _evaluate(frame: Frame, requests: list[Request], config: RepoConfig) -> Iterator[pa.Table]:
+    """The result in pieces: of a referenced frame so many rows at a time as an eighth of the memory limit holds."""
+    limit = config.offline_store.memory_limit
+    rows = max(1_000_000, limit_bytes(limit) // 8 // (24 * len(frame.schema.names) + 8))
+    pieces = frame.read(rows)
+    first = next(pieces, frame.schema.empty_table())
+    for piece in itertools.chain([first], pieces):
+        yield from join_views(piece, instants(piece.column(frame.timestamp)), requests, memory_limit=limit)

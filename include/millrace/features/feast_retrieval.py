@@ -1,215 +1,184 @@
-"""A historical retrieval: what is asked of each view, its facts, and the job that joins them when asked for."""
+"""Entity rows with the features asked for: each view's facts looked up in bounded memory, rows and order kept.
+
+Facts that fit into a quarter of the memory limit are read once. Of others first the columns that decide are read, in
+parts by key where these do not fit either, and then only the values of facts that some entity row uses.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import pandas as pd
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-from feast import FeatureView, OnDemandFeatureView
-from feast.data_source import DataSource
-from feast.infra.offline_stores.file_source import SavedDatasetFileStorage
-from feast.infra.offline_stores.offline_store import RetrievalJob, RetrievalMetadata
-from feast.repo_config import RepoConfig
-from feast.saved_dataset import SavedDatasetStorage
 
-from millrace.errors import FeatureError
-from millrace.features.asof import History, match
-from millrace.features.base import EVENT_TIMESTAMP
-from millrace.features.feast_source import LakeSource, open_source, read_source
-from millrace.lake import Table
-from millrace.lake.duck import arrow, connect
+from millrace.features import polars_staircase as stairs
+from millrace.features.asof import EVER, History, coded_facts, find_sliced, limit_bytes, ranking
+from millrace.features.feast_request import Request
+from millrace.features.feast_scan import Scan, scan_source
+from millrace.features.key_code import KeyCodes
 
-
-class LakeRetrievalJob(RetrievalJob):
-    """A retrieval that runs when its result is asked for."""
-
-    def __init__(
-        self,
-        evaluate: Callable[[], pa.Table],
-        *,
-        full_feature_names: bool = False,
-        on_demand_feature_views: list[OnDemandFeatureView] | None = None,
-        metadata: RetrievalMetadata | None = None,
-    ) -> None:
-        self._evaluate = evaluate
-        self._full_feature_names = full_feature_names
-        self._on_demand_feature_views = on_demand_feature_views or []
-        self._metadata = metadata
-
-    @property
-    def full_feature_names(self) -> bool:
-        """Whether features carry their view's name in front."""
-        return self._full_feature_names
-
-    @property
-    def on_demand_feature_views(self) -> list[OnDemandFeatureView]:
-        """Views that are computed of the result."""
-        return self._on_demand_feature_views
-
-    @property
-    def metadata(self) -> RetrievalMetadata | None:
-        """What was asked."""
-        return self._metadata
-
-    def _to_arrow_internal(self, timeout: int | None = None) -> pa.Table:
-        return self._evaluate()
-
-    def _to_df_internal(self, timeout: int | None = None) -> pd.DataFrame:
-        return self._evaluate().to_pandas()
-
-    def persist(self, storage: SavedDatasetStorage, allow_overwrite: bool = False, timeout: int | None = None) -> None:
-        """Keep the result as a Parquet file (`SavedDatasetFileStorage`)."""
-        if not isinstance(storage, SavedDatasetFileStorage):
-            raise FeatureError(
-                f"a result cannot be saved to a {type(storage).__name__}", remedy="use SavedDatasetFileStorage"
-            )
-        path = Path(storage.file_options.uri)
-        if path.exists() and not allow_overwrite:
-            raise FeatureError("the file exists", where=str(path), remedy="name another, or pass allow_overwrite=True")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(self.to_arrow(), path)
+_FACT_BYTES, _MOST_PARTS, _LEAST_ROWS = 112, 4096, 65_536
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """One view of a request: its columns in the source, and their names in the result."""
+class Lookup:
+    """The facts entity rows use of one view.
 
-    view: FeatureView
-    source: DataSource
-    keys: list[tuple[str, str]]  # (column of the source, column of the entity frame)
-    features: list[tuple[str, str]]  # (column of the source, column of the result)
-    all_features: list[str]  # columns of the source
-    ttl_us: int
-    bounds_use: bool
-
-
-def join_views(entities: pa.Table, at: Any, requests: list[Request], config: RepoConfig) -> pa.Table:
-    """Entity rows with the features asked for, view by view; rows and order are kept.
-
-    Raises:
-        FeatureError: a feature table or column is missing, or a feature would hide a column of the frame.
+    Attributes:
+        request: what was asked.
+        found: for each entity row the fact's place in `values`, or its number where these are not held; -1 for none.
+        values: columns asked for; None where they are read piece by piece.
+        scan: reads them.
     """
-    result = entities
-    if not entities.num_rows:
-        first = last = 0
-    else:
-        bounds = pc.min_max(at)
-        first, last = bounds["min"].as_py() or 0, bounds["max"].as_py() or 0
+
+    request: Request
+    found: Any
+    values: pa.Table | None
+    scan: Scan
+
+    def columns(self, part: slice) -> Iterator[tuple[str, Any]]:
+        """Names and values of the features for some of the entity rows."""
+        found, values = self.found[part], self.values
+        if values is None:
+            used, found = _used(found)
+            values = self.scan.gather(self.request.columns, used)
+        places = pa.array(found, mask=found < 0)
+        for column, name in self.request.features:
+            yield name, values.column(column).take(places)
+
+
+def join_views(entities: pa.Table, at: Any, requests: Sequence[Request], *, memory_limit: str) -> Iterator[pa.Table]:
+    """Entity rows with features, in pieces of bounded size; at least one piece, also of no rows.
+
+    Args:
+        entities: the entity frame.
+        at: the instants as of which, microseconds since 1970 (numpy); `EVER` where there is none.
+        requests: what is asked of each view.
+        memory_limit: what this may take besides frame and result.
+    """
+    budget = limit_bytes(memory_limit) // 4
+    coded: dict[tuple[str, ...], KeyCodes] = {}
+    lookups = []
     for request in requests:
-        rows, history = _read_history(request, config, first, last)
-        facts = match(
-            history,
-            keys=[entities.column(column) for _, column in request.keys],
-            at=at,
-            ttl_us=request.ttl_us,
-            memory_limit=config.offline_store.memory_limit,
-        )
-        for column, name in request.features:
-            if name in result.column_names:
-                raise FeatureError(
-                    f"feature {name!r} of view {request.view.name!r} is already a column of the result",
-                    remedy="ask with full_feature_names=True, or rename the column of the entity frame",
-                )
-            result = result.append_column(name, rows.column(column).take(facts))
-    return result
+        names = tuple(name for _, name in request.keys)
+        if names not in coded:
+            coded[names] = KeyCodes([entities.column(name) for name in names], len(at))
+        lookups.append(_look_up(request, coded[names], at, budget=budget, memory_limit=memory_limit))
+    del coded
+    width = sum(lookup.scan.width(lookup.request.columns) for lookup in lookups)
+    step = max(_LEAST_ROWS, budget // max(width + entities.nbytes // max(len(at), 1), 1))
+    for first in range(0, max(len(at), 1), step):
+        piece = entities.slice(first, step)
+        for lookup in lookups:
+            for name, column in lookup.columns(slice(first, first + step)):
+                piece = piece.append_column(name, column)
+        yield piece
 
 
-def _read_history(request: Request, config: RepoConfig, first: int, last: int) -> tuple[pa.Table, History]:
-    """The facts of a view that entity rows between two instants can use."""
-    source, known = request.source, request.source.created_timestamp_column
-    dataset = open_source(source, config)
-    earliest = first - request.ttl_us if request.ttl_us else None
-    columns = [column for column, _ in (*request.keys, *request.features)]
-    columns += [source.timestamp_field, *([known] if known else [])]
-    rows = read_source(source, dataset, list(dict.fromkeys(columns)), earliest=earliest, latest=last)
+def _look_up(request: Request, coded: KeyCodes, at: Any, *, budget: int, memory_limit: str) -> Lookup:
+    times = at[at != EVER]
+    first, last = (int(times.min()), int(times.max())) if len(times) else (0, 0)
+    scan = scan_source(
+        request.source,
+        request.dataset,
+        [*request.index, *request.tie_breakers],
+        earliest=first - request.ttl_us if request.ttl_us else None,
+        latest=last + 1,  # sources may be finer than a microsecond: what lies after `last` is not used
+    )
+    needed = list(dict.fromkeys([*request.index, *request.columns]))
+    if scan.rows_at_most() * scan.width(needed) <= budget:
+        rows = scan.read(needed)
+        history = _history(request, rows)
+        facts = coded_facts(history, coded.of(history.keys, history.rows))
+        steps = stairs.build(facts, bounds_use=request.bounds_use, rank=_rank(request, scan, memory_limit, rows))
+        found = find_sliced(steps, coded.codes, at, ttl_us=request.ttl_us, budget=budget)
+        return Lookup(request=request, found=found, values=rows, scan=scan)
+    numbers = _find_in_parts(request, scan, coded, at, budget=budget, memory_limit=memory_limit)
+    used, found = _used(numbers)
+    if used.size * scan.width(request.columns) > budget:
+        return Lookup(request=request, found=numbers, values=None, scan=scan)
+    return Lookup(request=request, found=found, values=scan.gather(request.columns, used), scan=scan)
 
-    def tie_breakers() -> list[Any]:
-        # All features of the view, also those not asked for: which fact wins must not depend on the question.
-        found = read_source(source, dataset, request.all_features, earliest=earliest, latest=last)
-        return list(found.columns)
 
-    history = History(
+def _find_in_parts(request: Request, scan: Scan, coded: KeyCodes, at: Any, *, budget: int, memory_limit: str) -> Any:
+    """Numbers of the facts entity rows use, key by key where the columns that decide do not fit into memory at once."""
+    numbers = np.full(len(at), -1, np.int64)
+    rank = _rank(request, scan, memory_limit, None)
+    waiting = [(0, 1)]
+    while waiting:
+        rest, parts = waiting.pop()
+        held: list[stairs.Facts] = []
+        rows = 0
+        for first, batch in scan.stream(request.index):
+            history = _history(request, batch)
+            facts = _part(coded_facts(history, coded.of(history.keys, history.rows), first=first), rest, parts)
+            held.append(facts)
+            rows += len(facts.code)
+            while rows * _FACT_BYTES > budget and parts < min(coded.size, _MOST_PARTS):
+                waiting.append((rest + parts, 2 * parts))
+                parts *= 2
+                held = [_part(item, rest, parts) for item in held]
+                rows = sum(len(item.code) for item in held)
+        steps = stairs.build(_joined(held), bounds_use=request.bounds_use, rank=rank)
+        meant = slice(None) if parts == 1 else np.flatnonzero(coded.codes % parts == rest)
+        numbers[meant] = find_sliced(steps, coded.codes[meant], at[meant], ttl_us=request.ttl_us, budget=budget)
+    return numbers
+
+
+def _history(request: Request, rows: Any) -> History:
+    return History(
         keys=[rows.column(column) for column, _ in request.keys],
-        event_timestamp=rows.column(source.timestamp_field),
-        known_at=rows.column(known) if known else None,
+        event_timestamp=rows.column(request.source.timestamp_field),
+        known_at=rows.column(request.known) if request.known else None,
         bounds_use=request.bounds_use,
-        values=tie_breakers,
     )
-    return rows, history
 
 
-def plan_requests(
-    views: list[FeatureView], refs: list[str], full_feature_names: bool, filter_by_created_timestamp: bool
-) -> list[Request]:
-    """What is asked of each view, in the order of the references."""
-    by_name = {view.projection.name_to_use(): view for view in views}
-    asked: dict[str, list[str]] = {}
-    for ref in refs:
-        name, _, feature = ref.partition(":")
-        if name.partition("@")[0] in by_name:
-            asked.setdefault(name.partition("@")[0], []).append(feature)
-    found = []
-    for name, features in asked.items():
-        view = by_name[name]
-        source = view.batch_source
-        if source is None:
-            raise FeatureError(f"view {view.name!r} has no source", remedy="give the feature view a batch source")
-        columns = {feature: column for column, feature in source.field_mapping.items()}
-        aliases = view.projection.join_key_map
-        found.append(
-            Request(
-                view=view,
-                source=source,
-                keys=[
-                    (columns.get(entity.name, entity.name), aliases.get(entity.name, entity.name))
-                    for entity in view.entity_columns
-                    if entity.name != "__dummy_id"
-                ],
-                features=[
-                    (columns.get(feature, feature), f"{name}__{feature}" if full_feature_names else feature)
-                    for feature in features
-                ],
-                all_features=sorted(columns.get(field.name, field.name) for field in view.features),
-                ttl_us=int(view.ttl.total_seconds() * 1_000_000) if view.ttl else 0,
-                bounds_use=isinstance(source, LakeSource) or filter_by_created_timestamp,
-            )
-        )
-    return found
+def _rank(request: Request, scan: Scan, memory_limit: str, rows: pa.Table | None) -> Any:
+    """Orders facts that tie by all features of the view."""
+    names = request.tie_breakers
+
+    def values(numbers: Any) -> Sequence[Any]:
+        if rows is not None and set(names) <= set(rows.column_names):
+            return [rows.column(name).take(numbers) for name in names]
+        return list(scan.take(names, numbers.to_numpy()).columns)
+
+    return ranking(values, memory_limit)
 
 
-def entity_table(entity_df: pd.DataFrame | pa.Table | str, config: RepoConfig) -> pa.Table:
-    """The entity frame in Arrow; a text without spaces names a table of the lake, any other is SQL for DuckDB."""
-    if isinstance(entity_df, pa.Table):
-        return entity_df
-    if isinstance(entity_df, pd.DataFrame):
-        return pa.Table.from_pandas(entity_df, preserve_index=False)
-    if not any(character.isspace() for character in entity_df.strip()):
-        return Table(config.offline_store.resolve_lake(), entity_df.strip()).read()
-    connection = connect(memory_limit=config.offline_store.memory_limit)
-    try:
-        return arrow(connection.sql(entity_df))
-    finally:
-        connection.close()
-
-
-def timestamp_column(entities: pa.Table) -> str:
-    """The column with the instants as of which features are looked up.
-
-    Raises:
-        FeatureError: there is none, or more than one and none is called `event_timestamp`.
-    """
-    candidates = [field.name for field in entities.schema if pa.types.is_timestamp(field.type)]
-    if EVENT_TIMESTAMP in candidates:
-        return EVENT_TIMESTAMP
-    if len(candidates) == 1:
-        return candidates[0]
-    raise FeatureError(
-        f"the entity frame has no timestamp column {EVENT_TIMESTAMP!r}",
-        remedy=f"add it; timestamps found: {', '.join(candidates) or '(none)'}",
+def _part(facts: stairs.Facts, rest: int, parts: int) -> stairs.Facts:
+    if parts == 1:
+        return facts
+    kept = facts.code % parts == rest
+    return stairs.Facts(
+        code=facts.code[kept],
+        event=facts.event[kept],
+        known=None if facts.known is None else facts.known[kept],
+        number=facts.number[kept],
     )
+
+
+def _joined(held: Sequence[stairs.Facts]) -> stairs.Facts:
+    none = np.empty(0, np.int64)
+    known = [item.known for item in held if item.known is not None]
+    return stairs.Facts(
+        code=np.concatenate([item.code for item in held] or [none.astype(np.int32)]),
+        event=np.concatenate([item.event for item in held] or [none]),
+        known=np.concatenate(known) if known else None,
+        number=np.concatenate([item.number for item in held] or [none]),
+    )
+
+
+def _used(numbers: Any) -> tuple[Any, Any]:
+    """The numbers that occur, ascending, and the place of each among them; -1 stays."""
+    asked = numbers >= 0
+    if not asked.any():
+        return np.empty(0, np.int64), np.full(len(numbers), -1, np.int32)
+    marks = np.zeros(int(numbers.max()) + 1, bool)
+    marks[numbers[asked]] = True
+    places = np.cumsum(marks, dtype=np.int64) - 1
+    found = places[numbers]
+    found[~asked] = -1
+    return np.flatnonzero(marks), found

@@ -9,6 +9,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.dataset as pads
 from feast import ValueType
+from feast.data_format import DeltaFormat
 from feast.data_source import DataSource
 from feast.infra.offline_stores.file_source import FileSource
 from feast.protos.feast.core.DataSource_pb2 import DataSource as DataSourceProto
@@ -16,8 +17,9 @@ from feast.repo_config import RepoConfig
 from feast.type_map import pa_to_feast_value_type
 
 from millrace.errors import FeatureError
-from millrace.features.base import EVENT_TIMESTAMP, INSTANT, KNOWN_AT
+from millrace.features.base import EVENT_TIMESTAMP, KNOWN_AT
 from millrace.lake import Table
+from millrace.lake.commits import PARTITION
 
 
 class LakeSource(DataSource):
@@ -26,6 +28,7 @@ class LakeSource(DataSource):
     Args:
         table: name in the lake (`flights/features/carrier_delays`).
         name: name in the registry; by default that of the table.
+        writable: whether facts may be pushed through Feast; False for tables that are computed of clean data.
         description: what the table holds.
         tags: free text pairs.
         owner: who answers for it.
@@ -42,6 +45,7 @@ class LakeSource(DataSource):
         description: str = "",
         tags: dict[str, str] | None = None,
         owner: str = "",
+        writable: bool = False,
     ) -> None:
         super().__init__(
             name=name or table,
@@ -53,9 +57,10 @@ class LakeSource(DataSource):
             owner=owner,
         )
         self.table = table
+        self.writable = writable
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, LakeSource) and super().__eq__(other) and self.table == other.table
+        return isinstance(other, LakeSource) and super().__eq__(other) and self._options() == other._options()
 
     def __hash__(self) -> int:
         return hash((self.name, self.table))
@@ -70,6 +75,7 @@ class LakeSource(DataSource):
         options = orjson.loads(data_source.custom_options.configuration)
         return LakeSource(
             table=options["table"],
+            writable=options.get("writable", False),
             name=data_source.name,
             timestamp_field=data_source.timestamp_field,
             created_timestamp_column=data_source.created_timestamp_column,
@@ -84,7 +90,7 @@ class LakeSource(DataSource):
             name=self.name,
             type=DataSourceProto.CUSTOM_SOURCE,
             data_source_class_type=f"{LakeSource.__module__}.{LakeSource.__qualname__}",
-            custom_options=DataSourceProto.CustomSourceOptions(configuration=orjson.dumps({"table": self.table})),
+            custom_options=DataSourceProto.CustomSourceOptions(configuration=orjson.dumps(self._options())),
             timestamp_field=self.timestamp_field,
             created_timestamp_column=self.created_timestamp_column,
             field_mapping=self.field_mapping,
@@ -92,6 +98,9 @@ class LakeSource(DataSource):
             tags=self.tags,
             owner=self.owner,
         )
+
+    def _options(self) -> dict[str, Any]:
+        return {"table": self.table, **({"writable": True} if self.writable else {})}
 
     def validate(self, config: RepoConfig) -> None:
         """Nothing to refuse: a feature table is made by the first run of its DAG, after the definition is applied."""
@@ -106,16 +115,21 @@ class LakeSource(DataSource):
         return pa_to_feast_value_type
 
     def get_table_column_names_and_types(self, config: RepoConfig) -> Iterable[tuple[str, str]]:
-        """Columns and the names of their Arrow types."""
+        """Columns and the names of their Arrow types, without the key of the partition."""
         schema = open_source(self, config).schema
-        return [(field.name, str(field.type)) for field in schema]
+        return [(field.name, str(field.type)) for field in schema if field.name != PARTITION]
 
 
-def open_source(source: DataSource, config: RepoConfig) -> Any:
+def open_source(source: DataSource | None, config: RepoConfig, *, view: str = "") -> Any:
     """An Arrow dataset over the current snapshot of a source: a table of the lake, or Parquet or Delta files.
 
+    Args:
+        source: the source.
+        config: Feast's configuration.
+        view: the view it belongs to, for errors.
+
     Raises:
-        FeatureError: there is no such table, or the kind of source is not one we read.
+        FeatureError: there is no such table, it cannot be read, or the kind of source is not one we read.
     """
     if isinstance(source, LakeSource):
         table = Table(config.offline_store.resolve_lake(), source.table)
@@ -127,59 +141,62 @@ def open_source(source: DataSource, config: RepoConfig) -> Any:
             )
         return table.open().to_pyarrow_dataset()
     if isinstance(source, FileSource):
-        path = FileSource.get_uri_for_file_path(config.repo_path, source.path)
-        if source.file_format is not None and type(source.file_format).__name__ == "DeltaFormat":
-            from deltalake import DeltaTable
-
-            return DeltaTable(path).to_pyarrow_dataset()
+        path = source_path(source, config)
         try:
-            return pads.dataset(path, format="parquet")
-        except (FileNotFoundError, pa.ArrowInvalid) as error:
-            raise FeatureError(f"source {source.name!r} cannot be read: {error}", where=path) from error
+            if isinstance(source.file_format, DeltaFormat):
+                return open_delta(source, config).to_pyarrow_dataset()
+            filesystem, place = file_system(source, config)
+            return pads.dataset(place, format="parquet", filesystem=filesystem)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise FeatureError(
+                f"source {source.name!r} cannot be read: {error}",
+                where=path,
+                remedy="correct its path, or put its files there; is the storage up, and are its credentials right?",
+            ) from error
+    if source is None:
+        raise FeatureError(f"view {view!r} has no source", remedy="give the feature view a batch source")
     raise FeatureError(
-        f"source {getattr(source, 'name', source)!r} is a {type(source).__name__}",
+        f"source {source.name!r} is a {type(source).__name__}",
         remedy="use a LakeSource, or a FileSource of Parquet or Delta",
     )
 
 
-def read_source(
-    source: DataSource,
-    dataset: Any,
-    columns: list[str],
-    *,
-    earliest: int | None = None,
-    latest: int | None = None,
-) -> pa.Table:
-    """Columns of a source with earliest <= event_timestamp <= latest; files out of these bounds are not opened.
+def source_path(source: FileSource, config: RepoConfig) -> str:
+    """Path or URI of a file source; a relative one lies in the feature repository."""
+    return str(FileSource.get_uri_for_file_path(config.repo_path, source.path))
 
-    Args:
-        source: the source.
-        dataset: what `open_source` gave for it; two reads of one dataset give the rows in the same order.
-        columns: columns of the source.
-        earliest: microseconds since 1970; None for no bound.
-        latest: the same.
+
+def file_system(source: FileSource, config: RepoConfig) -> tuple[Any, str]:
+    """Arrow's file system of a file source (None for local files) and the path in it."""
+    found: tuple[Any, str] = FileSource.create_filesystem_and_path(
+        source_path(source, config), source.s3_endpoint_override or "", source.resolve_credentials()
+    )
+    return found
+
+
+def open_delta(source: FileSource, config: RepoConfig) -> Any:
+    """The `deltalake.DeltaTable` of a file source.
 
     Raises:
-        FeatureError: the source has no such column.
+        FeatureError: there is none.
     """
-    if absent := [name for name in columns if name not in dataset.schema.names]:
+    from deltalake import DeltaTable
+    from deltalake.exceptions import DeltaError, TableNotFoundError
+
+    path = source_path(source, config)
+    try:
+        return DeltaTable(path, storage_options=storage_options(source))
+    except (TableNotFoundError, DeltaError) as error:
         raise FeatureError(
-            f"source {source.name!r} has no column {', '.join(map(repr, absent))}",
-            remedy=f"it has {', '.join(dataset.schema.names)}; correct the feature view, or build the table again",
-        )
-    field = pads.field(source.timestamp_field)
-    kind = dataset.schema.field(source.timestamp_field).type
-    condition = None
-    for bound, compare in ((earliest, field.__ge__), (latest, field.__le__)):
-        if bound is not None:
-            limit = compare(_bound(bound, kind))
-            condition = limit if condition is None else condition & limit
-    return dataset.to_table(columns=columns, filter=condition)
+            f"source {source.name!r} is no Delta table: {error}", where=path, remedy="correct its path or file_format"
+        ) from error
 
 
-def _bound(microseconds: int, kind: pa.DataType) -> pa.Scalar:
-    instant = pa.scalar(microseconds, pa.int64())
-    if pa.types.is_timestamp(kind):
-        plain = instant.cast(pa.timestamp("us") if kind.tz is None else INSTANT)
-        return plain.cast(kind, safe=False)
-    return instant.cast(INSTANT)
+def storage_options(source: FileSource) -> dict[str, str]:
+    """What deltalake has to know of a source's object store besides the environment."""
+    found = {name: str(value) for name, value in (source.resolve_credentials() or {}).items() if value}
+    if endpoint := source.s3_endpoint_override:
+        found["AWS_ENDPOINT_URL"] = endpoint
+        if endpoint.startswith("http://"):
+            found["AWS_ALLOW_HTTP"] = "true"
+    return found

@@ -32,7 +32,7 @@ def history(facts: list[Fact], *, bounds_use: bool) -> History:
         event_timestamp=pa.array([fact[1] for fact in facts], pa.int64()).cast(moments),
         known_at=pa.array([fact[2] for fact in facts], pa.int64()).cast(moments),
         bounds_use=bounds_use,
-        values=lambda: [pa.array([fact[3] for fact in facts], pa.float64())],
+        values=lambda rows: [pa.array([fact[3] for fact in facts], pa.float64()).take(rows)],
     )
 
 

@@ -19,7 +19,7 @@ NOON = datetime(2013, 3, 10, 12, tzinfo=UTC)
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    from feast import Entity, FeatureStore, FeatureView, Field, FileSource, RepoConfig, ValueType
+    from feast import Entity, FeatureService, FeatureStore, FeatureView, Field, FileSource, RepoConfig, ValueType
     from feast.types import Float64
 
     folder = tmp_path_factory.mktemp("repo")
@@ -55,13 +55,34 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Any:
         offline_store={"type": "millrace.features.feast_offline_store.LakeOfflineStore"},
         online_store={
             "type": "millrace.features.feast_online_store.PackedOnlineStore",
-            "path": str(folder / "online.db"),
+            "url": str(folder / "online.db"),
         },
         entity_key_serialization_version=3,
+        coerce_tz_aware=False,
     )
     made = FeatureStore(config=config)
-    made.apply([entity, view])
+    made.apply([entity, view, *on_demand(view), FeatureService(name="trial_v1", features=[view, *on_demand(view)])])
     return made
+
+
+def on_demand(view: Any) -> list[Any]:
+    """One view in each mode, of the rate and of what a request brings."""
+    from feast import Field, RequestSource
+    from feast.on_demand_feature_view import on_demand_feature_view
+    from feast.types import Float64
+
+    request = RequestSource(name="asked", schema=[Field(name="factor", dtype=Float64)])
+
+    @on_demand_feature_view(sources=[view, request], schema=[Field(name="scaled", dtype=Float64)], mode="pandas")
+    def in_pandas(inputs: pd.DataFrame) -> pd.DataFrame:
+        return pd.DataFrame({"scaled": inputs["rate"] * inputs["factor"]})
+
+    @on_demand_feature_view(sources=[view, request], schema=[Field(name="raised", dtype=Float64)], mode="python")
+    def in_python(inputs: dict[str, Any]) -> dict[str, Any]:
+        pairs = zip(inputs["rate"], inputs["factor"], strict=True)
+        return {"raised": [None if rate is None else rate + factor for rate, factor in pairs]}
+
+    return [in_pandas, in_python]
 
 
 def ask(store: Any, rows: list[tuple[int, datetime]], **options: Any) -> list[float | None]:
@@ -105,17 +126,113 @@ def test_a_result_can_be_saved_as_parquet_once(store: Any, tmp_path: Path) -> No
     job = store.get_historical_features(frame, ["stats:rate"])
     job.persist(SavedDatasetFileStorage(path=str(tmp_path / "saved.parquet")))
     assert pq.read_table(tmp_path / "saved.parquet").column("rate").to_pylist() == [0.1]
-    with pytest.raises(FeatureError, match="the file exists"):
+    with pytest.raises(FeatureError, match="something is there already"):
         job.persist(SavedDatasetFileStorage(path=str(tmp_path / "saved.parquet")))
 
 
-def test_entity_frames_without_key_time_or_rows_are_refused(store: Any) -> None:
-    with pytest.raises(FeatureError, match="join key 'driver'"):
-        store.get_historical_features(pd.DataFrame({"event_timestamp": [NOON]}), ["stats:rate"])
-    with pytest.raises(FeatureError, match="no timestamp column"):
-        store.get_historical_features(pd.DataFrame({"driver": [1]}), ["stats:rate"])
-    with pytest.raises(FeatureError, match="without entity rows"):
-        store.get_historical_features(features=["stats:rate"], start_date=NOON, end_date=NOON)
+def frame(**columns: Any) -> pd.DataFrame:
+    return pd.DataFrame({"driver": [1, 3], "event_timestamp": [NOON, NOON], "factor": [10.0, 10.0], **columns})
+
+
+def test_a_feature_service_brings_on_demand_features_of_both_modes(store: Any) -> None:
+    for entities in (frame(), pa.Table.from_pandas(frame(), preserve_index=False)):
+        found = store.get_historical_features(entities, store.get_feature_service("trial_v1")).to_df()
+        assert found["scaled"].tolist()[0] == 1.0
+        assert found["raised"].tolist()[0] == 10.1
+        assert found[["scaled", "raised"]].isna().to_numpy()[1].all()
+
+
+def test_full_names_carry_the_view_and_other_names_the_alias(store: Any) -> None:
+    view = store.get_feature_view("stats")
+    from feast import FeatureService
+
+    renamed = store.get_feature_view("stats").with_name("first").with_join_key_map({"driver": "lead"})
+    entities = frame(lead=[3, 1])
+    service = FeatureService(name="both", features=[view.with_name("stats"), renamed])
+    store.apply([service])
+    found = store.get_historical_features(entities, service, full_feature_names=True).to_arrow()
+    assert found.column("stats__rate").to_pylist() == [0.1, None]
+    assert found.column("first__rate").to_pylist() == [None, 0.1]
+
+
+def test_a_range_of_time_gives_every_key_as_of_its_end(store: Any) -> None:
+    job = store.get_historical_features(features=["stats:rate"], start_date=NOON, end_date=NOON + timedelta(hours=1))
+    found = job.to_arrow().sort_by("driver")
+    assert found.column("driver").to_pylist() == [1, 2]
+    assert repr(found.column("rate").to_pylist()) == "[0.3, nan]"
+    assert set(found.column("event_timestamp").to_pylist()) == {NOON + timedelta(hours=1)}
+
+
+def test_a_key_of_another_width_or_of_floats_is_the_same_key(store: Any) -> None:
+    for keys in (pa.array([1, None], pa.int8()), pa.array([1.0, 1.5]), pa.array([1, 2**63], pa.uint64())):
+        entities = pa.table({"driver": keys, "event_timestamp": pa.array([NOON, NOON], pa.timestamp("ns", "UTC"))})
+        found = store.get_historical_features(entities, ["stats:rate"]).to_arrow()
+        assert found.column("rate").to_pylist() == [0.1, None]
+        assert found.schema.field("driver").type == keys.type
+
+
+def test_no_rows_give_no_rows_with_all_columns(store: Any) -> None:
+    entities = pa.Table.from_pandas(frame(), preserve_index=False).slice(0, 0)
+    found = store.get_historical_features(entities, ["stats:rate"]).to_arrow()
+    assert (found.num_rows, found.column_names[-1]) == (0, "rate")
+
+
+@pytest.mark.parametrize(
+    ("entities", "complaint"),
+    [
+        (pd.DataFrame({"event_timestamp": [NOON]}), "join key 'driver' of view 'stats' is missing"),
+        (pd.DataFrame({"driver": [1]}), "no timestamp column"),
+        (pd.DataFrame({"driver": [1], "event_timestamp": ["noon"]}), "no timestamp column"),
+        (pd.DataFrame({"driver": [1], "event_timestamp": [NOON.replace(tzinfo=None)]}), "without a time zone"),
+        (pd.DataFrame({"driver": ["1"], "event_timestamp": [NOON]}), "a text in the entity frame and a whole number"),
+        (pd.DataFrame({"driver": [1], "event_timestamp": [NOON], "rate": [0]}), "feature 'rate' .* already a column"),
+        (pd.DataFrame({"driver": [1, "x"], "event_timestamp": [NOON, NOON]}), "mixed types"),
+        ([1], "cannot be a list"),
+        ("nowhere/entities", "no entity rows at 'nowhere/entities'"),
+        ("SELECT nothing", "query of the entity frame fails"),
+        ("SELECT * FROM somewhere", "query of the entity frame fails"),
+    ],
+)
+def test_an_entity_frame_that_cannot_be_used_is_refused_before_any_work(
+    store: Any, entities: Any, complaint: str
+) -> None:
+    with pytest.raises(FeatureError, match=complaint) as refused:
+        store.get_historical_features(entities, ["stats:rate"])
+    assert refused.value.remedy
+
+
+def test_views_and_features_that_are_not_there_are_named(store: Any, tmp_path: Path) -> None:
+    from feast import Entity, FeatureView, Field, FileSource
+    from feast.errors import FeatureViewNotFoundException
+    from feast.types import Float64
+
+    with pytest.raises(FeatureViewNotFoundException, match="nothing"):
+        store.get_historical_features(frame(), ["nothing:rate"])
+    with pytest.raises(Exception, match="speed"):
+        store.get_historical_features(frame(), ["stats:speed"])
+    with pytest.raises(FeatureError, match="needs column 'factor'"):
+        store.get_historical_features(
+            pa.table({"driver": [1], "event_timestamp": pa.array([NOON])}), ["in_pandas:scaled"]
+        )
+
+    driver = Entity(name="driver", join_keys=["driver"])
+    path = store.get_feature_view("stats").batch_source.path
+    historical = type(store._get_provider().offline_store).get_historical_features
+    for source, complaint in (
+        (None, "view 'bare' has no source"),
+        (FileSource(path=str(tmp_path / "gone.parquet"), timestamp_field="at"), "cannot be read"),
+        (FileSource(path=path), "names no timestamp"),
+        (
+            FileSource(path=path, timestamp_field="then"),
+            "no column 'then'",
+        ),
+        (FileSource(path=path, timestamp_field="rate_"), "not an instant"),
+    ):
+        view = FeatureView(name="bare", entities=[driver], schema=[Field(name="rate_", dtype=Float64)], source=source)
+        view.entity_columns = [Field(name="driver", dtype=Float64)]
+        with pytest.raises(FeatureError, match=complaint) as refused:
+            historical(store.config, [view], ["bare:rate_"], frame(), store.registry, "trial")
+        assert refused.value.remedy
 
 
 def test_a_query_can_name_the_entity_rows(store: Any) -> None:
