@@ -22,7 +22,7 @@ with delay.monitor_dag():
     drift = delay.measure_drift()
     performance = delay.measure_performance()
     labels >> [drift, performance]
-    delay.decide_retraining(drift, performance)
+    delay.decide_retraining(drift, performance, delay.measure_freshness(), delay.measure_skew())
 
 with delay.rollback_dag():
     restored = delay.rollback_release()

@@ -22,7 +22,7 @@ with duration.monitor_dag():
     drift = duration.measure_drift()
     performance = duration.measure_performance()
     labels >> [drift, performance]
-    duration.decide_retraining(drift, performance)
+    duration.decide_retraining(drift, performance, duration.measure_freshness(), duration.measure_skew())
 
 with duration.rollback_dag():
     restored = duration.rollback_release()

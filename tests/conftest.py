@@ -20,7 +20,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when a library loads
 def dags(tmp_path: Path) -> Path:
     """A copy of the specs that a test may change."""
     target = tmp_path / "dags"
-    shutil.copytree(ROOT / "dags", target, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    shutil.copytree(ROOT / "dags", target, ignore=shutil.ignore_patterns("flight*.py", "__pycache__"))
     return target
 
 

@@ -8,13 +8,13 @@ WITH landed AS (
         count(*) FILTER (WHERE arr_delay > 15) AS late,
         CAST(sum(CAST(arr_delay AS BIGINT)) AS BIGINT) AS delay
     FROM flights
-    WHERE arr_delay IS NOT NULL AND known_at > $start - INTERVAL 9 DAY AND known_at < $end
+    WHERE arr_delay IS NOT NULL AND known_at > $start - INTERVAL 30 DAY AND known_at < $end
     GROUP BY ALL
 ),
 grid AS (
     SELECT origin, hour.known_hour
     FROM (SELECT DISTINCT origin FROM landed),
-        generate_series($start - INTERVAL 9 DAY, $end - INTERVAL 1 HOUR, INTERVAL 1 HOUR) AS hour (known_hour)
+        generate_series($start - INTERVAL 30 DAY, $end - INTERVAL 1 HOUR, INTERVAL 1 HOUR) AS hour (known_hour)
 ),
 windows AS (
     SELECT
@@ -25,15 +25,21 @@ windows AS (
         sum(delay) OVER past_3h AS delay_3h,
         sum(arrivals) OVER past_1d AS arrivals_1d,
         sum(late) OVER past_1d AS late_1d,
+        sum(delay) OVER past_1d AS delay_1d,
         sum(arrivals) OVER past_7d AS arrivals_7d,
         sum(late) OVER past_7d AS late_7d,
-        sum(arrivals) OVER past_9d AS arrivals_9d
+        sum(delay) OVER past_7d AS delay_7d,
+        sum(arrivals) OVER past_28d AS arrivals_28d,
+        sum(late) OVER past_28d AS late_28d,
+        sum(delay) OVER past_28d AS delay_28d,
+        sum(arrivals) OVER past_30d AS arrivals_30d
     FROM grid LEFT JOIN landed USING (origin, known_hour)
     WINDOW
         past_3h AS (PARTITION BY origin ORDER BY known_hour ROWS 2 PRECEDING),
         past_1d AS (PARTITION BY origin ORDER BY known_hour ROWS 23 PRECEDING),
         past_7d AS (PARTITION BY origin ORDER BY known_hour ROWS 167 PRECEDING),
-        past_9d AS (PARTITION BY origin ORDER BY known_hour ROWS 215 PRECEDING)
+        past_28d AS (PARTITION BY origin ORDER BY known_hour ROWS 671 PRECEDING),
+        past_30d AS (PARTITION BY origin ORDER BY known_hour ROWS 719 PRECEDING)
 )
 SELECT
     origin,
@@ -42,6 +48,10 @@ SELECT
     late_3h / arrivals_3h AS airport_late_share_3h,
     delay_3h / arrivals_3h AS airport_mean_delay_3h,
     late_1d / arrivals_1d AS airport_late_share_1d,
-    late_7d / arrivals_7d AS airport_late_share_7d
+    late_7d / arrivals_7d AS airport_late_share_7d,
+    late_28d / arrivals_28d AS airport_late_share_28d,
+    delay_1d / arrivals_1d AS airport_mean_delay_1d,
+    delay_7d / arrivals_7d AS airport_mean_delay_7d,
+    delay_28d / arrivals_28d AS airport_mean_delay_28d
 FROM windows
-WHERE known_hour >= $start AND arrivals_9d > 0
+WHERE known_hour >= $start AND arrivals_30d > 0

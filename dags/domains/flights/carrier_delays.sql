@@ -26,8 +26,10 @@ windows AS (
         sum(delay) OVER past_1d AS delay_1d,
         sum(arrivals) OVER past_7d AS arrivals_7d,
         sum(late) OVER past_7d AS late_7d,
+        sum(delay) OVER past_7d AS delay_7d,
         sum(arrivals) OVER past_28d AS arrivals_28d,
         sum(late) OVER past_28d AS late_28d,
+        sum(delay) OVER past_28d AS delay_28d,
         sum(arrivals) OVER past_30d AS arrivals_30d
     FROM grid LEFT JOIN landed USING (carrier, known_hour)
     WINDOW
@@ -44,6 +46,8 @@ SELECT
     late_7d / arrivals_7d AS carrier_late_share_7d,
     late_28d / arrivals_28d AS carrier_late_share_28d,
     delay_1d / arrivals_1d AS carrier_mean_delay_1d,
+    delay_7d / arrivals_7d AS carrier_mean_delay_7d,
+    delay_28d / arrivals_28d AS carrier_mean_delay_28d,
     coalesce(arrivals_1d, 0) AS carrier_arrivals_1d
 FROM windows
 WHERE known_hour >= $start AND arrivals_30d > 0

@@ -29,6 +29,12 @@ windows AS (
     SELECT
         route,
         midnight,
+        arrivals AS arrivals_1d,
+        late AS late_1d,
+        delay AS delay_1d,
+        sum(arrivals) OVER past_7d AS arrivals_7d,
+        sum(late) OVER past_7d AS late_7d,
+        sum(delay) OVER past_7d AS delay_7d,
         sum(arrivals) OVER past_28d AS arrivals_28d,
         sum(late) OVER past_28d AS late_28d,
         sum(delay) OVER past_28d AS delay_28d,
@@ -36,6 +42,7 @@ windows AS (
         sum(arrivals) OVER past_31d AS arrivals_31d
     FROM (SELECT DISTINCT route FROM landed) CROSS JOIN days LEFT JOIN landed USING (route, day)
     WINDOW
+        past_7d AS (PARTITION BY route ORDER BY midnight ROWS 6 PRECEDING),
         past_28d AS (PARTITION BY route ORDER BY midnight ROWS 27 PRECEDING),
         past_31d AS (PARTITION BY route ORDER BY midnight ROWS 30 PRECEDING)
 )
@@ -43,7 +50,11 @@ SELECT
     route,
     midnight AS event_timestamp,
     midnight AS known_at,
+    late_1d / arrivals_1d AS route_late_share_1d,
+    late_7d / arrivals_7d AS route_late_share_7d,
     late_28d / arrivals_28d AS route_late_share_28d,
+    delay_1d / arrivals_1d AS route_mean_delay_1d,
+    delay_7d / arrivals_7d AS route_mean_delay_7d,
     delay_28d / arrivals_28d AS route_mean_delay_28d,
     air_time_28d / arrivals_28d AS route_mean_air_time_28d,
     coalesce(arrivals_28d, 0) AS route_arrivals_28d

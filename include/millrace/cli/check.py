@@ -49,7 +49,7 @@ def _rules(settings: Settings, *, connections: bool) -> Iterator[tuple[str, str,
 
     by_folder: dict[Kind, dict[str, Callable[..., list[str]]]] = {
         "policies": {"policy": step.check_policy_file},
-        "domains": {"domain": step.check_domain, "contract": step.check_contracts},
+        "domains": {"domain": step.check_domain, "contract": step.check_contracts, "leaks": step.check_domain_leaks},
         "use_cases": {"use case": step.check_use_case, "features": step.check_use_case_features},
     }
     for folder, rules in by_folder.items():

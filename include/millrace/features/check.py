@@ -9,6 +9,7 @@ from typing import Any
 
 from millrace.errors import FeatureError
 from millrace.features.compute import compile_table
+from millrace.features.on_demand import on_demand_faults, service_faults
 from millrace.features.source import register_empty
 from millrace.lake.duck import connect
 from millrace.spec import DomainSpec, UseCaseSpec
@@ -49,6 +50,7 @@ def _domain_faults(connection: Any, domain: DomainSpec, folder: Path) -> Iterabl
                     remedy="give each feature of a domain a name of its own",
                 )
             owners[feature] = name
+    yield from on_demand_faults(domain, folder)
 
 
 def _use_case_faults(
@@ -76,6 +78,7 @@ def _use_case_faults(
             if name not in clean:
                 yield _unknown("clean column", name, clean, f"{where}: {place}")
     yield from _service_faults(domain, use_case, clean, where)
+    yield from service_faults(domain, use_case, clean, where)
     yield from _label_faults(connection, use_case, where)
 
 

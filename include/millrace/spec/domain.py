@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 from millrace.errors import SpecError
 from millrace.partition import Grain, Partition
 from millrace.spec.base import Name, Spec
-from millrace.spec.feature import ComputeSpec, FeatureTableSpec, OnDemandSpec
+from millrace.spec.feature import ComputeSpec, FeatureTableSpec, OnDemandSpec, check_on_demand
 from millrace.spec.source import AnySourceSpec, known_zone
 
 
@@ -83,6 +83,13 @@ class DomainSpec(Spec):
                 raise ValueError(f"{name}: {error.what if isinstance(error, SpecError) else error}") from error
         if self.last is not None and self.last < self.first:
             raise ValueError(f"last ({self.last}) lies before first ({self.first})")
+        return self
+
+    @model_validator(mode="after")
+    def _on_demand_reads_what_there_is(self) -> DomainSpec:
+        for name, view in self.on_demand.items():
+            others = {other: spec for other, spec in self.on_demand.items() if other != name}
+            check_on_demand(name, view, self.feature_tables, others)
         return self
 
     @property

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, model_validator
@@ -73,7 +75,8 @@ class OnDemandSpec(Spec):
     """Features computed when they are asked for, by one function in training, batch scoring and the online service.
 
     It is called as `function(columns)` with one numpy array a column (`number`: float64 with NaN where missing;
-    `category`: object, text or None) and returns one array of the same length a feature.
+    `category`: object, text or None) and returns one array of the same length a feature. The arrays are read-only. Each
+    row is computed of that row alone, which `millrace check` tries; a number that is not finite counts as missing.
 
     Attributes:
         function: file and function beside the domain's YAML; it may import numpy and the standard library only.
@@ -97,6 +100,42 @@ class OnDemandSpec(Spec):
         if not self.inputs and not self.request:
             raise ValueError("give inputs, request or both: a function of nothing is a constant")
         return self
+
+
+def check_on_demand(
+    name: str, view: OnDemandSpec, tables: Mapping[str, FeatureTableSpec], others: Mapping[str, OnDemandSpec]
+) -> None:
+    """Whether an on-demand view fits the other features of its domain.
+
+    Raises:
+        ValueError: it reads what there is not, or a name stands for two things.
+    """
+    place = f"on_demand.{name}"
+    if name in tables:
+        raise ValueError(f"{place}: a feature table has that name already")
+    for table, features in view.inputs.items():
+        if table not in tables:
+            raise ValueError(f"{place}.inputs: no feature table {table!r}{_hint(table, tables)}")
+        kinds = tables[table].features
+        for feature in features:
+            if feature not in kinds:
+                raise ValueError(f"{place}.inputs.{table}: no feature {feature!r}{_hint(feature, kinds)}")
+            if kinds[feature] == "timestamp":
+                raise ValueError(f"{place}.inputs.{table}: {feature!r} is a timestamp, functions read numbers and text")
+    read = [*(feature for features in view.inputs.values() for feature in features), *view.request]
+    if twice := sorted({item for item in read if read.count(item) > 1}):
+        raise ValueError(f"{place}: reads two columns of the name {twice[0]!r}")
+    taken = {feature: table for table, spec in tables.items() for feature in spec.features}
+    taken |= {feature: other for other, spec in others.items() for feature in spec.features}
+    taken |= dict.fromkeys(view.request, "its own request")
+    for feature in view.features:
+        if feature in taken:
+            raise ValueError(f"{place}.features: {feature!r} is in {taken[feature]} already")
+
+
+def _hint(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 class ComputeSpec(Spec):

@@ -25,6 +25,16 @@ def find_leaks(use_case: UseCaseSpec, domain: DomainSpec) -> list[SpecError]:
                 remedy="take them out; a prediction is made before they are known",
             )
         )
+    for view in use_case.features.on_demand:
+        read = domain.on_demand[view].request if view in domain.on_demand else {}
+        if leaked := sorted(set(read) & {*source.known_late, *use_case.leaks}):
+            faults.append(
+                SpecError(
+                    f"on-demand view {view!r} reads {leaked}, which are known too late",
+                    where=f"{where}: features.on_demand.{view}",
+                    remedy="take the view out, or let its function read what is known when a prediction is made",
+                )
+            )
     if use_case.label.known_at not in source.known_late:
         faults.append(
             SpecError(

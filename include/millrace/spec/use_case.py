@@ -103,6 +103,11 @@ class MonitoringSpec(Spec):
         cooldown_partitions: partitions after a decision to retrain in which only a drop asks again.
         shadow_first: whether the first release is scored along, for comparison.
         report_rows: rows sampled for the Evidently report.
+        request_sample: share of the rows asked of the online service by key that is kept, to hold their features
+            against those of the lake.
+        skew_share: share of those rows with another value of one feature over which skew is named as a reason (alone
+            it never retrains).
+        skew_rows: rows compared a partition, the newest.
     """
 
     drift_psi: Annotated[float, Field(gt=0)] = 0.2
@@ -112,6 +117,9 @@ class MonitoringSpec(Spec):
     cooldown_partitions: Annotated[int, Field(ge=0)] = 0
     shadow_first: bool = True
     report_rows: Annotated[int, Field(ge=100, le=100_000)] = 2_000
+    request_sample: Annotated[float, Field(ge=0, le=1)] = 0.01
+    skew_share: Annotated[float, Field(ge=0, le=1)] = 0.01
+    skew_rows: Annotated[int, Field(ge=1, le=100_000)] = 2_000
 
 
 class UseCaseSpec(Spec):
@@ -145,8 +153,12 @@ class UseCaseSpec(Spec):
     seed: int = 7
 
     def table(self, name: str) -> str:
-        """Name in the lake of a table of this use case (`training_set`, `predictions`, `labelled`)."""
+        """Name in the lake of a table of this use case (`predictions`, `labelled`)."""
         return f"{self.name}/{name}"
+
+    def service_table(self, name: str) -> str:
+        """Name in the lake of a table whose columns are those of the feature service (`training_set`)."""
+        return f"{self.table(name)}/{self.features.name}"
 
     @property
     def predictions_asset(self) -> str:

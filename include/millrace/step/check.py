@@ -22,6 +22,16 @@ def check_domain(name: str, *, settings: Settings) -> list[str]:
     return _feature_faults(domain, None, settings)
 
 
+def check_domain_leaks(name: str, *, settings: Settings) -> list[str]:
+    """A domain's feature tables tried on made-up rows: that none knows the future, and look-backs are long enough."""
+    from millrace.step.leak import check_leaks
+
+    domain = load_domain(settings.dags, name)
+    if _feature_faults(domain, None, settings):
+        return []  # `check_domain` tells them
+    return [str(fault) for fault in check_leaks(domain, settings=settings)]
+
+
 def check_contracts(name: str, *, settings: Settings) -> list[str]:
     """Clean-up expressions compiled, and every expectation built by Great Expectations."""
     from millrace.step.validation import check_contract

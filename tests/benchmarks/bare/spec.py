@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -48,7 +49,8 @@ class Plan:
     def features(self) -> list[str]:
         """The model's columns in order."""
         service = self.use_case["features"]
-        return [*service["row"], *(name for names in service["views"].values() for name in names)]
+        groups = [*service["views"].values(), *service.get("on_demand", {}).values()]
+        return [*service["row"], *(name for names in groups for name in names)]
 
     @property
     def categories(self) -> list[str]:
@@ -97,3 +99,14 @@ def load_plan(dags: Path, out: Path, use_case: str, last: str) -> Plan:
 def _yaml(path: Path) -> Json:
     found: Json = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
     return found
+
+
+def load_function(folder: Path, name: str) -> Any:
+    """The function behind `<file>:<function>`, relative to a folder."""
+    file, _, function = name.partition(":")
+    found = importlib.util.spec_from_file_location(Path(file).stem, folder / file)
+    assert found is not None
+    assert found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return getattr(module, function)

@@ -76,6 +76,18 @@ def test_sql_that_does_not_compile_is_a_fault_of_the_domain(domain: DomainSpec, 
     assert "plains" in faults[0].what
 
 
+def test_a_function_that_cannot_be_called_is_a_fault_of_the_domain(domain: DomainSpec, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(FOLDER, tmp_path / "domains")
+    text = "def tail_delays(sources):\n    return sources"
+    (tmp_path / "domains" / "flights" / "tail.py").write_text(text, encoding="utf-8")
+    (fault,) = find_faults(domain, None, tmp_path / "domains")
+    assert fault.where == "flights/tail.py:tail_delays"
+    assert "takes 1 positional argument" in fault.what
+    assert fault.remedy
+
+
 def test_a_derivation_that_does_not_compile_is_named(domain: DomainSpec) -> None:
     source = domain.sources["weather"]
     broken = source.model_copy(update={"cleanup": [DeriveStep(derive={"known_at": "tim + 1"})]})

@@ -35,3 +35,16 @@ def test_a_label_cannot_count_as_known_before_the_outcome(dags: Path) -> None:
 @pytest.mark.parametrize("name", ["flight_delay", "flight_duration"])
 def test_the_use_cases_of_the_house_leak_nothing(dags: Path, name: str) -> None:
     assert find_leaks(load_use_case(dags, name), load_domain(dags, "flights")) == []
+
+
+def test_a_function_on_demand_reads_no_late_column(dags: Path) -> None:
+    domain, use_case = load_domain(dags, "flights"), load_use_case(dags, "flight_delay")
+    late = domain.on_demand["plane_age"].model_copy(update={"request": {"year": "number", "air_time": "number"}})
+    features = use_case.features.model_copy(update={"on_demand": {"plane_age": ["plane_age"]}})
+    (fault,) = find_leaks(
+        use_case.model_copy(update={"features": features}),
+        domain.model_copy(update={"on_demand": {"plane_age": late}}),
+    )
+    assert "['air_time']" in fault.what
+    assert fault.where.endswith("features.on_demand.plane_age")
+    assert fault.remedy
