@@ -26,7 +26,7 @@ def train(use_case: UseCaseSpec, candidate: str, store: Path, rows: pa.Table | N
         make_domain(),
         candidate,
         training_rows(use_case, PARTITIONS) if rows is None else rows,
-        table=use_case.table("training_set"),
+        table=use_case.service_table("training_set"),
         holdout="2020-04",
         known_until="2020-04-01T00:00:00Z",
         store=store,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from datetime import datetime
 from typing import Any
 
 import httpx
@@ -17,7 +16,8 @@ from millrace.lake import Table
 from millrace.package import Package
 from millrace.settings import Settings
 from millrace.spec import DomainSpec, UseCaseSpec
-from millrace.step.retrieval import entity_rows, historical_features, join_keys
+from millrace.step.released import spec_of
+from millrace.step.retrieval import entity_rows, historical_features
 
 Floats = NDArray[np.float64]
 _REQUESTS = 500
@@ -38,10 +38,11 @@ def check_service(use_case: UseCaseSpec, domain: DomainSpec, partition: str, *, 
             f"no release of {use_case.name!r} is in force", where="the ledger", remedy="train it; read the verdict"
         )
     package = Package.open(settings.packages / release.package, release.package)
-    scored = _sample(Table(settings.lake, use_case.table("scored_features")).read(partitions=[partition]))
+    use_case = spec_of(use_case, package)
+    scored = _sample(Table(settings.lake, use_case.service_table("scored_features")).read(partitions=[partition]))
     entities = _sample(entity_rows(use_case, domain, partition, settings=settings))
     by_vector = _columns(scored, package.features.columns)
-    keys = list(dict.fromkeys([*use_case.features.row, *join_keys(use_case, domain)]))
+    keys = list(dict.fromkeys([*(column.name for column in package.features.request), *package.features.entities]))
     by_key = _columns(entities, keys)
     with httpx.Client(base_url=settings.serving_url, timeout=10, trust_env=False) as client:
         ask = _Asker(client, use_case, release, _datatypes(scored) | _datatypes(entities))
@@ -52,7 +53,10 @@ def check_service(use_case: UseCaseSpec, domain: DomainSpec, partition: str, *, 
         key_answers = ask.all(by_key, entities.num_rows)
     predictor = package.predictor()
     batch = predictor.predict({name: scored.column(name) for name in package.features.columns})
-    offline = _offline(use_case, domain, entities, domain.partition(partition).end, settings)
+    place = entities.schema.get_field_index("event_timestamp")
+    end = pa.array([domain.partition(partition).end] * entities.num_rows, pa.timestamp("us", tz="UTC"))
+    entities = entities.set_column(place, "event_timestamp", end)
+    offline = historical_features(use_case, domain, entities, settings=settings, functions=package.functions)
     expected = predictor.predict({name: offline.column(name) for name in package.features.columns})
     p50, p99 = np.percentile(np.array(ask.seconds) * 1000, [50, 99])
     return {
@@ -117,17 +121,6 @@ def _datatypes(rows: pa.Table) -> dict[str, str]:
 
 def _columns(rows: pa.Table, names: list[str]) -> dict[str, list[Any]]:
     return {name: rows.column(name).to_pylist() for name in names}
-
-
-def _offline(
-    use_case: UseCaseSpec, domain: DomainSpec, entities: pa.Table, moment: datetime, settings: Settings
-) -> pa.Table:
-    """The entities with the features known at one moment."""
-    place = entities.schema.get_field_index("event_timestamp")
-    instants = pa.array([moment] * entities.num_rows, pa.timestamp("us", tz="UTC"))
-    return historical_features(
-        use_case, domain, entities.set_column(place, "event_timestamp", instants), settings=settings
-    )
 
 
 def _difference(answers: Floats, expected: Floats) -> float:

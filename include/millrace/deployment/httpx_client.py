@@ -51,13 +51,16 @@ class ServiceClient:
         """
         return self._ask("GET", f"/v2/models/{model}")
 
-    def predict(self, model: str, columns: Mapping[str, Sequence[Any]], datatypes: Mapping[str, str]) -> dict[str, Any]:
+    def predict(
+        self, model: str, columns: Mapping[str, Sequence[Any]], datatypes: Mapping[str, str], *, request_id: str = ""
+    ) -> dict[str, Any]:
         """The response of the Open Inference Protocol for columns of values.
 
         Args:
             model: name of the model.
             columns: input → values, null where missing.
             datatypes: input → datatype of the protocol.
+            request_id: the client's own name of the request; "" for none.
 
         Raises:
             DeploymentError: the request is refused, or the service does not answer.
@@ -66,7 +69,8 @@ class ServiceClient:
             {"name": name, "shape": [len(values)], "datatype": datatypes[name], "data": list(values)}
             for name, values in columns.items()
         ]
-        return self._ask("POST", f"/v2/models/{model}/infer", {"inputs": inputs})
+        named = {"id": request_id} if request_id else {}
+        return self._ask("POST", f"/v2/models/{model}/infer", {**named, "inputs": inputs})
 
     def _ask(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, headers: Mapping[str, str] | None = None

@@ -34,6 +34,8 @@ class ProbeReport:
 def probe_service(client: ServiceClient, use_case: str, release: int, package: Package) -> ProbeReport:
     """Send the golden rows through the same door as every request, and compare.
 
+    Features computed on demand are not sent, so that the service computes them.
+
     Args:
         client: the online service.
         use_case: name of the model.
@@ -44,8 +46,8 @@ def probe_service(client: ServiceClient, use_case: str, release: int, package: P
         DeploymentError: another release answers, or other predictions, or nobody.
     """
     golden = package.golden
-    datatypes = {column.name: _DATATYPE[column.kind] for column in package.features.model}
-    answer = client.predict(use_case, golden.columns, datatypes)
+    datatypes = {column.name: _DATATYPE[column.kind] for column in package.features.inputs}
+    answer = client.predict(use_case, {name: golden.columns[name] for name in datatypes}, datatypes)
     told = answer["parameters"]
     report = ProbeReport(
         release=int(told["release"]),

@@ -7,12 +7,15 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from feast import Entity, FeatureService, FeatureView, Field, ValueType
+from feast import Entity, FeatureService, FeatureView, Field, OnDemandFeatureView, ValueType
 from feast.types import Bool, Float32, Float64, Int32, Int64, String, UnixTimestamp
 
-from millrace.errors import FeatureError
-from millrace.features.compute import entity_kinds, feature_table
+from millrace.errors import FeatureError, SpecError
+from millrace.features.compute import entity_kinds
+from millrace.features.feast_on_demand import define_on_demand
 from millrace.features.feast_source import LakeSource
+from millrace.package import FeatureSpec, read_sources
+from millrace.package.definition import describe_view
 from millrace.settings import settings
 from millrace.spec import DomainSpec, UseCaseSpec, list_specs, load_domain, load_use_case
 
@@ -30,14 +33,14 @@ _KEY_TYPES = {"string": (ValueType.STRING, String), "int64": (ValueType.INT64, I
 
 
 def define_domain(domain: DomainSpec, folder: Path) -> dict[str, Any]:
-    """Entities and feature views of a domain by a name unique among them.
+    """Entities, feature views and on-demand views of a domain by a name unique among them.
 
     Args:
         domain: the spec.
         folder: folder of the domains' YAML.
 
     Raises:
-        FeatureError: SQL that does not compile, or one join key with two types.
+        FeatureError: a transformation or function that does not run, or one join key with two types.
     """
     kinds = entity_kinds(domain, folder)
     entities: dict[str, Entity] = {}
@@ -59,7 +62,8 @@ def define_domain(domain: DomainSpec, folder: Path) -> dict[str, Any]:
                 owner=", ".join(domain.owners),
             )
     views = {name: _view(domain, name, kinds[name], entities) for name in sorted(domain.feature_tables)}
-    return {**{f"entity_{name}": entity for name, entity in sorted(entities.items())}, **views}
+    on_demand = {name: _on_demand(domain, name, folder, views) for name in sorted(domain.on_demand)}
+    return {**{f"entity_{name}": entity for name, entity in sorted(entities.items())}, **views, **on_demand}
 
 
 def define_service(use_case: UseCaseSpec, domain: DomainSpec, views: dict[str, Any]) -> FeatureService:
@@ -68,17 +72,12 @@ def define_service(use_case: UseCaseSpec, domain: DomainSpec, views: dict[str, A
     Raises:
         FeatureError: it names a view or feature that the domain has not.
     """
-    where = f"use_cases/{use_case.name}.yaml: features.views"
-    chosen = []
-    for name, features in use_case.features.views.items():
-        table = feature_table(domain, name)
-        if unknown := [feature for feature in features if feature not in table.features]:
-            raise FeatureError(
-                f"view {name!r} has no feature {', '.join(map(repr, unknown))}",
-                where=where,
-                remedy=f"use one of: {', '.join(table.features)}",
-            )
-        chosen.append(views[name][features])
+    try:
+        FeatureSpec.of(use_case, domain)
+    except SpecError as error:
+        raise FeatureError(error.what, where=error.where, remedy=error.remedy) from error
+    taken = {**use_case.features.views, **use_case.features.on_demand}
+    chosen = [views[name][features] for name, features in taken.items()]
     return FeatureService(
         name=use_case.features.name,
         features=chosen,
@@ -110,7 +109,8 @@ def _use_cases(folder: Path) -> Iterable[UseCaseSpec]:
 
 def _view(domain: DomainSpec, name: str, keys: dict[str, str], entities: dict[str, Entity]) -> FeatureView:
     table = domain.feature_tables[name]
-    owner, tags = ", ".join(domain.owners), {"domain": domain.name, "table": domain.feature_table(name)}
+    owner = ", ".join(table.owners or domain.owners)
+    tags = {**table.tags, "domain": domain.name, "table": domain.feature_table(name)}
     return FeatureView(
         name=name,
         entities=[entities[key] for key in table.entities],
@@ -126,4 +126,16 @@ def _view(domain: DomainSpec, name: str, keys: dict[str, str], entities: dict[st
         description=table.description,
         tags=tags,
         owner=owner,
+    )
+
+
+def _on_demand(domain: DomainSpec, name: str, folder: Path, views: dict[str, Any]) -> OnDemandFeatureView:
+    spec, view = domain.on_demand[name], describe_view(name, domain)
+    return define_on_demand(
+        view,
+        spec,
+        read_sources([view], folder)[name],
+        views,
+        owner=", ".join(spec.owners or domain.owners),
+        tags={**spec.tags, "domain": domain.name, "function": spec.function},
     )

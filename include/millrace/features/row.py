@@ -1,4 +1,4 @@
-"""Entity rows: the clean rows a use case predicts for, with keys, the row's own features and the label."""
+"""Entity rows: the clean rows a use case predicts for, with keys, what a request would hold, and the label."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import pyarrow as pa
 
 from millrace.errors import FeatureError
 from millrace.features.base import EVENT_TIMESTAMP, INSTANT
-from millrace.features.compute import feature_table
 from millrace.features.source import plain_view
 from millrace.lake import Table
 from millrace.lake.duck import arrow, connect
+from millrace.package import FeatureSpec
 from millrace.spec import DomainSpec, UseCaseSpec
 
 _CASTS = {"number": "DOUBLE", "category": "VARCHAR"}
@@ -47,8 +47,9 @@ def entity_table(use_case: UseCaseSpec, domain: DomainSpec, partition: str, *, l
 
 def _select(use_case: UseCaseSpec, domain: DomainSpec) -> str:
     entity, label = use_case.entity, use_case.label
-    columns = {name: f'CAST("{name}" AS {_CASTS[kind]})' for name, kind in use_case.features.row.items()}
-    keys = {key: f'"{key}"' for view in use_case.features.views for key in feature_table(domain, view).entities}
+    features = FeatureSpec.of(use_case, domain)
+    columns = {item.name: f'CAST("{item.name}" AS {_CASTS[item.kind]})' for item in features.request}
+    keys = {key: f'"{key}"' for key in features.entities}
     # A join key that is also a number of the row stays what it joins on.
     columns = {**keys, **{name: cast for name, cast in columns.items() if name not in keys or "VARCHAR" in cast}}
     chosen = [
@@ -69,6 +70,6 @@ def _run(connection: Any, query: str, use_case: UseCaseSpec) -> Any:
     except duckdb.Error as error:
         raise FeatureError(
             f"the entity rows cannot be made: {error}",
-            where=f"use_cases/{use_case.name}.yaml: entity, label, features.row",
+            where=f"use_cases/{use_case.name}.yaml: entity, label, features.row, on_demand",
             remedy="correct the column or expression; `millrace check` names it",
         ) from error

@@ -9,12 +9,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import numpy as np
 import orjson
@@ -22,14 +20,10 @@ from numpy.typing import NDArray
 
 from millrace.artifact import canonical
 from millrace.errors import FeatureError
-
-Values: TypeAlias = Sequence[Any] | NDArray[Any] | Any
-"""A column: a list, a numpy array or an Arrow array."""
+from millrace.package.value import Values, combined, listed, read_numbers, read_text
 
 _FORMAT = 1
 _LIMIT = 10.0
-_REAL = frozenset({int, float, bool, type(None)})
-_NUMERIC_KINDS = "fiub"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,12 +94,12 @@ class Encoder:
         for name, kind in kinds.items():
             values = _column(columns, name)
             if kind == "category":
-                texts = {_text(name, value) for value in _distinct(values)}
+                texts = {read_text(name, value) for value in _distinct(values)}
                 vocabulary = sorted(text for text in texts if text is not None)
                 learned.append(ColumnEncoder(name=name, kind="category", vocabulary=vocabulary))
             elif scaled:
                 with np.errstate(over="ignore"):
-                    learned.append(_scaling(name, _finite(_numbers(name, values).astype(np.float32))))
+                    learned.append(_scaling(name, _finite(read_numbers(name, values).astype(np.float32))))
             else:
                 learned.append(ColumnEncoder(name=name, kind="number"))
         return cls(learned, scaled=scaled)
@@ -136,7 +130,7 @@ class Encoder:
                         remedy="send as many values for each column",
                     )
                 if column.kind == "number":
-                    matrix[:, position] = _numbers(column.name, values)
+                    matrix[:, position] = read_numbers(column.name, values)
                 else:
                     matrix[:, position] = self._encode_category(column, values)
         return _finite(matrix)
@@ -157,15 +151,15 @@ class Encoder:
     def _encode_category(self, column: ColumnEncoder, values: Values) -> Any:
         codes = self._codes[column.name]
         if hasattr(values, "dictionary_encode"):  # Arrow: look each distinct value up once
-            coded = _combined(values).dictionary_encode()
+            coded = combined(values).dictionary_encode()
             table = [self._code(column, codes, value) for value in coded.dictionary.to_pylist()]
             indices = coded.indices.fill_null(len(table)).to_numpy(zero_copy_only=False)
             return np.array([*table, column.missing], np.float32)[indices]
-        return [self._code(column, codes, value) for value in _listed(values)]
+        return [self._code(column, codes, value) for value in listed(values)]
 
     @staticmethod
     def _code(column: ColumnEncoder, codes: dict[str, int], value: Any) -> int:
-        text = value if value.__class__ is str else _text(column.name, value)
+        text = value if value.__class__ is str else read_text(column.name, value)
         return column.missing if text is None else codes.get(text, column.unseen)
 
     def to_bytes(self) -> bytes:
@@ -188,36 +182,6 @@ def _column(columns: Mapping[str, Values], name: str) -> Values:
         raise FeatureError(
             f"column {name!r} is missing", where="features", remedy="send every feature the model was trained on"
         ) from error
-
-
-def _numbers(name: str, values: Values) -> NDArray[np.float64]:
-    """Values as float64, null as NaN; text and times are refused, never parsed."""
-    if isinstance(values, list | tuple):
-        if all(value.__class__ in _REAL for value in values):
-            with contextlib.suppress(OverflowError):  # a whole number too large is named below
-                return np.array(values, np.float64)
-        array = np.array([None, *values], object)[1:]
-    else:
-        array = values if isinstance(values, np.ndarray) else _combined(values).to_numpy(zero_copy_only=False)
-    if array.dtype.kind in _NUMERIC_KINDS:
-        return array.astype(np.float64, copy=False)
-    for value in array.tolist() if array.dtype.kind == "O" else array[:1]:
-        plain = value.item() if isinstance(value, np.generic) and value.dtype.kind in _NUMERIC_KINDS else value
-        if plain.__class__ not in _REAL or (plain.__class__ is int and not _fits(plain)):
-            raise FeatureError(
-                f"column {name!r} is a number, not {_short(value)}",
-                where="features",
-                remedy="send a number a float64 can hold, or null where it is not known",
-            )
-    return array.astype(np.float64)
-
-
-def _fits(value: int) -> bool:
-    try:
-        float(value)
-    except OverflowError:
-        return False
-    return True
 
 
 def _finite(matrix: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -243,48 +207,6 @@ def _scaling(name: str, numbers: NDArray[np.float32]) -> ColumnEncoder:
 
 def _distinct(values: Values) -> Sequence[Any]:
     if hasattr(values, "dictionary_encode"):
-        found: list[Any] = _combined(values).dictionary_encode().dictionary.to_pylist()
+        found: list[Any] = combined(values).dictionary_encode().dictionary.to_pylist()
         return found
-    return _listed(values)
-
-
-def _listed(values: Values) -> Sequence[Any]:
-    return values.tolist() if isinstance(values, np.ndarray) else values
-
-
-def _combined(values: Any) -> Any:
-    """An Arrow column as one array."""
-    return values.combine_chunks() if hasattr(values, "combine_chunks") else values
-
-
-def _text(name: str, value: Any) -> str | None:
-    """A category as text, None for null; whole numbers and truth values as SQL writes them."""
-    if isinstance(value, np.generic):
-        value = value.item()
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return None
-    if isinstance(value, str):
-        return str(value)
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int):
-        return str(value)
-    if isinstance(value, bytes):
-        try:
-            return value.decode()
-        except UnicodeDecodeError as error:
-            raise FeatureError(
-                f"column {name!r} holds bytes that are not UTF-8: {_short(value)}",
-                where="features",
-                remedy="send categories as UTF-8 text",
-            ) from error
-    raise FeatureError(
-        f"column {name!r} is a category, not {_short(value)}",
-        where="features",
-        remedy="send text, or null where it is not known",
-    )
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "…"
+    return listed(values)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
-
-from millrace.errors import SpecError
 
 if TYPE_CHECKING:
     from millrace.spec import DomainSpec, UseCaseSpec
+    from millrace.spec.use_case import FeatureServiceSpec
 
 Kind = Literal["number", "category"]
 
@@ -47,17 +46,64 @@ class ViewFeatures:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OnDemandView:
+    """A function that computes features when they are asked for, and what it reads.
+
+    Attributes:
+        view: name of the on-demand view.
+        function: file beside the domain's YAML and function in it.
+        inputs: features looked up for it.
+        reads: every column it is called with: the features looked up, then those of the request.
+        gives: every feature it returns.
+        features: those of them that the model takes, in model order.
+    """
+
+    view: str
+    function: str
+    inputs: list[ViewFeatures]
+    reads: list[Column]
+    gives: list[Column]
+    features: list[str]
+
+    @property
+    def file(self) -> str:
+        """Name of its source file in a package."""
+        return f"on_demand_{self.view}.py"
+
+    @property
+    def request(self) -> list[Column]:
+        """What it reads of the request."""
+        looked_up = {name for view in self.inputs for name in view.features}
+        return [column for column in self.reads if column.name not in looked_up]
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> OnDemandView:
+        """The value that `dataclasses.asdict` was called on."""
+        return cls(
+            **{
+                **plain,
+                "inputs": [ViewFeatures(**item) for item in plain["inputs"]],
+                "reads": [Column(**item) for item in plain["reads"]],
+                "gives": [Column(**item) for item in plain["gives"]],
+            }
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class FeatureSpec:
     """The features of a package, in the order the model sees them.
+
+    It has no slots, so that what follows from the fields is made once: the online service asks with every request.
 
     Attributes:
         service: name of the feature service.
         problem: `binary` or `regression`.
         key: column of the entity row that identifies it.
         timestamp: column of the entity row with the instant of prediction.
-        row: columns that come with the request.
-        views: features looked up, view by view.
+        row: columns of the model that come with the request.
+        views: columns of the model that are looked up, view by view.
         model: every column the model sees, in order.
+        on_demand: columns of the model that are computed of others, function by function.
     """
 
     service: str
@@ -67,52 +113,81 @@ class FeatureSpec:
     row: list[Column]
     views: list[ViewFeatures]
     model: list[Column]
+    on_demand: list[OnDemandView] = field(default_factory=list)
 
     @classmethod
     def of(cls, use_case: UseCaseSpec, domain: DomainSpec) -> FeatureSpec:
         """The feature spec of a use case on its domain.
 
         Raises:
-            SpecError: the use case names a feature table or a feature that the domain has not.
+            SpecError: the use case names a feature table, an on-demand view or a feature that the domain has not.
         """
-        service, categories = use_case.features, set(use_case.features.categories)
-        views = []
-        for view, features in service.views.items():
-            known = domain.feature_tables.get(view)
-            if known is None:
-                raise _unknown(use_case.name, f"features.views.{view}", view, list(domain.feature_tables))
-            for feature in features:
-                if feature not in known.features:
-                    raise _unknown(use_case.name, f"features.views.{view}", feature, list(known.features))
-            views.append(
-                ViewFeatures(
-                    view=view, entities=list(known.entities), features=list(features), ttl_hours=known.ttl_hours
-                )
-            )
-        return cls(
-            service=service.name,
-            problem=use_case.problem,
-            key=use_case.entity.key,
-            timestamp=use_case.entity.timestamp,
-            row=[Column(name=name, kind=kind) for name, kind in service.row.items()],
-            views=views,
-            model=[Column(name=name, kind="category" if name in categories else "number") for name in service.columns],
+        from millrace.package.definition import define_features
+
+        return define_features(use_case, domain)
+
+    def service_spec(self) -> FeatureServiceSpec:
+        """The features section of a use case that this was made of: the way back from `of`."""
+        from millrace.spec.use_case import FeatureServiceSpec
+
+        own = {column.name: column.kind for column in self.row}
+        return FeatureServiceSpec(
+            name=self.service,
+            views={view.view: list(view.features) for view in self.views},
+            row=own,
+            on_demand={item.view: list(item.features) for item in self.on_demand},
+            categorical=[name for name in self.categories if name not in own],
         )
 
-    @property
+    @cached_property
     def columns(self) -> list[str]:
         """Names of the model's columns, in order."""
         return [column.name for column in self.model]
 
-    @property
+    @cached_property
     def categories(self) -> list[str]:
         """Those of them that are categories."""
         return [column.name for column in self.model if column.kind == "category"]
 
-    @property
+    @cached_property
+    def computed(self) -> list[str]:
+        """Those of them that functions compute."""
+        return [name for item in self.on_demand for name in item.features]
+
+    @cached_property
+    def lookups(self) -> list[ViewFeatures]:
+        """All that is looked up, view by view: what the model takes, then what only functions read."""
+        found = {view.view: view for view in self.views}
+        for view in (view for item in self.on_demand for view in item.inputs):
+            known = found.get(view.view)
+            merged = list(dict.fromkeys([*(known.features if known else ()), *view.features]))
+            found[view.view] = dataclasses.replace(view, features=merged)
+        return list(found.values())
+
+    @cached_property
+    def request(self) -> list[Column]:
+        """All that comes with the request: columns of the model, then what only functions read."""
+        columns = [*self.row, *(column for item in self.on_demand for column in item.request)]
+        return list({column.name: column for column in columns}.values())
+
+    @cached_property
+    def inputs(self) -> list[Column]:
+        """All that comes with the request or is looked up; everything else is computed of it."""
+        kinds = {column.name: column for item in self.on_demand for column in item.reads}
+        kinds |= {column.name: column for column in self.model}
+        looked_up = (name for view in self.lookups for name in view.features)
+        return [*self.request, *(kinds[name] for name in looked_up)]
+
+    @cached_property
+    def hidden(self) -> list[Column]:
+        """Those of the inputs that functions read and the model does not see."""
+        seen = set(self.columns)
+        return [column for column in self.inputs if column.name not in seen]
+
+    @cached_property
     def entities(self) -> list[str]:
-        """Join keys of all views, each once, in order of first use."""
-        return list(dict.fromkeys(name for view in self.views for name in view.entities))
+        """Join keys of all views looked up, each once, in order of first use."""
+        return list(dict.fromkeys(name for view in self.lookups for name in view.entities))
 
     def to_dict(self) -> dict[str, Any]:
         """JSON types only."""
@@ -120,21 +195,13 @@ class FeatureSpec:
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> FeatureSpec:
-        """The value that `to_dict` was called on."""
+        """The value that `to_dict` was called on; what was written before there were functions has none."""
         return cls(
             **{
                 **plain,
                 "row": [Column(**item) for item in plain["row"]],
                 "views": [ViewFeatures(**item) for item in plain["views"]],
                 "model": [Column(**item) for item in plain["model"]],
+                "on_demand": [OnDemandView.from_dict(item) for item in plain.get("on_demand", [])],
             }
         )
-
-
-def _unknown(use_case: str, place: str, name: str, known: list[str]) -> SpecError:
-    near = difflib.get_close_matches(name, known, n=1)
-    return SpecError(
-        f"{name!r} is not in the domain's feature tables",
-        where=f"use_cases/{use_case}.yaml: {place}",
-        remedy=f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(known)}",
-    )

@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from millrace.artifact import canonical
+from millrace.package.value import listed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +19,7 @@ class GoldenRows:
     """Rows and what the package predicts for them.
 
     Attributes:
-        columns: feature → values, null where missing.
+        columns: feature → values, null where missing; inputs that only functions read are among them.
         predictions: the package's prediction of each row.
     """
 
@@ -48,3 +49,17 @@ class GoldenRows:
             return math.inf
         gaps = [abs(float(a) - b) for a, b in zip(predictions, self.predictions, strict=True)]
         return math.inf if any(math.isnan(gap) for gap in gaps) else max(gaps, default=0.0)
+
+
+def same_values(found: Any, sealed: Any) -> bool:
+    """Whether two columns hold the same, bit for bit; null and NaN are both a missing value."""
+    pairs = zip(listed(found), listed(sealed), strict=True)
+    return all(_missing(a) == _missing(b) and (_missing(a) or _same(a, b)) for a, b in pairs)
+
+
+def _missing(value: Any) -> bool:
+    return value is None or value != value  # noqa: PLR0124 - NaN alone differs from itself
+
+
+def _same(a: Any, b: Any) -> bool:
+    return a == b and (a != 0 or math.copysign(1.0, a) == math.copysign(1.0, b)) if not isinstance(a, str) else a == b

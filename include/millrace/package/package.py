@@ -14,8 +14,9 @@ import orjson
 from millrace.errors import PackageError
 from millrace.package.encoder import Encoder
 from millrace.package.feature import FeatureSpec
-from millrace.package.golden import GoldenRows
+from millrace.package.golden import GoldenRows, same_values
 from millrace.package.manifest import MANIFEST, Manifest
+from millrace.package.on_demand import OnDemandFunctions
 from millrace.package.predictor import Predictor, load_model
 
 log = logging.getLogger(__name__)
@@ -77,11 +78,14 @@ class Package:
         for name in (FEATURES, ENCODER, SIGNATURE, GOLDEN, manifest.model.name):
             if name not in content:
                 raise PackageError(f"the manifest does not list {name}", where=str(folder), remedy=_REMEDY)
+        features = _part(folder, FEATURES, lambda: FeatureSpec.from_dict(orjson.loads(content[FEATURES])))
+        if absent := [view.file for view in features.on_demand if view.file not in content]:
+            raise PackageError(f"the manifest does not list {absent[0]}", where=str(folder), remedy=_REMEDY)
         package = cls(
             folder=folder,
             digest=digest,
             manifest=manifest,
-            features=_part(folder, FEATURES, lambda: FeatureSpec.from_dict(orjson.loads(content[FEATURES]))),
+            features=features,
             encoder=_part(folder, ENCODER, lambda: Encoder.from_bytes(content[ENCODER])),
             signature=_part(folder, SIGNATURE, lambda: orjson.loads(content[SIGNATURE])),
             golden=_part(folder, GOLDEN, lambda: GoldenRows.from_bytes(content[GOLDEN])),
@@ -104,10 +108,35 @@ class Package:
             ),
         )
 
+    @property
+    def functions(self) -> OnDemandFunctions:
+        """The functions of its on-demand features, loaded from the bytes that were verified.
+
+        Raises:
+            FeatureError: one does not load here.
+        """
+        texts = {view.view: self.content[view.file].decode() for view in self.features.on_demand}
+        return OnDemandFunctions(self.features, texts)
+
     def probe(self, predictor: Predictor | None = None) -> float:
-        """Greatest difference of the predictions of the golden rows from those sealed; 0 or nearly so is right."""
+        """Greatest difference of the predictions of the golden rows from those sealed; 0 or nearly so is right.
+
+        Raises:
+            PackageError: a feature computed on demand of the golden rows comes out otherwise than it was sealed.
+        """
         predictor = predictor or self.predictor()
-        return self.golden.difference(predictor.predict(self.golden.columns))
+        if not self.features.on_demand:
+            return self.golden.difference(predictor.predict(self.golden.columns))
+        inputs = {column.name: self.golden.columns[column.name] for column in self.features.inputs}
+        columns = self.functions.add(inputs, len(self.golden))
+        for name in self.features.computed:
+            if not same_values(columns[name], self.golden.columns[name]):
+                raise PackageError(
+                    f"golden values of on-demand feature {name!r} come out otherwise here",
+                    where=str(self.folder),
+                    remedy="use the numpy that it was sealed with",
+                )
+        return self.golden.difference(predictor.predict(columns))
 
 
 def _read(folder: Path, name: str) -> bytes:

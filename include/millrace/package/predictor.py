@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from millrace.errors import PackageError
-from millrace.package.encoder import Encoder, Values
+from millrace.package.encoder import Encoder
+from millrace.package.value import Values
 
 _MODULES = {
     "xgboost-ubj": "millrace.package.xgboost_predictor",

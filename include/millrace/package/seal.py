@@ -18,6 +18,7 @@ from millrace.package.encoder import Encoder
 from millrace.package.feature import FeatureSpec
 from millrace.package.golden import GoldenRows
 from millrace.package.manifest import MANIFEST, Manifest
+from millrace.package.on_demand import OnDemandFunctions
 from millrace.package.package import ENCODER, FEATURES, GOLDEN, SIGNATURE, Package
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ def seal_package(
     encoder: Encoder,
     golden: GoldenRows,
     model: bytes,
+    functions: OnDemandFunctions | None = None,
 ) -> Package:
     """Write a package into the store, where it is not there already, and open it from there.
 
@@ -43,11 +45,14 @@ def seal_package(
         encoder: its encoder.
         golden: its golden rows.
         model: bytes of the file that `manifest.model` names.
+        functions: the functions of its on-demand features, where it has any.
 
     Raises:
         PackageError: the store cannot be written to.
     """
+    texts = {} if functions is None else functions.sources
     content = {
+        **{view.file: texts[view.view].encode() for view in features.on_demand},
         FEATURES: canonical(features.to_dict()),
         ENCODER: encoder.to_bytes(),
         SIGNATURE: canonical(_signature(features)),

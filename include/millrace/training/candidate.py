@@ -13,11 +13,20 @@ import pyarrow.compute as pc
 
 from millrace.errors import SpecError, TrainingError
 from millrace.lake.digest import content_digest
-from millrace.package import Encoder, FeatureSpec, Manifest, Package, Predictor, TrainingRecord, seal_package
+from millrace.package import (
+    Encoder,
+    FeatureSpec,
+    Manifest,
+    OnDemandFunctions,
+    Package,
+    Predictor,
+    TrainingRecord,
+    seal_package,
+)
 from millrace.package.predictor import load_model
 from millrace.spec import CandidateSpec, DomainSpec, UseCaseSpec
 from millrace.training.base import Fit, Trainer, TrainingData
-from millrace.training.check import check_partitions, check_rows, checked_target
+from millrace.training.check import check_computed, check_partitions, check_rows, checked_target
 from millrace.training.golden import choose_golden
 from millrace.training.registry import build_trainer
 
@@ -63,6 +72,7 @@ def train_package(
     holdout: str,
     known_until: str,
     store: Path,
+    functions: OnDemandFunctions | None = None,
 ) -> Trained:
     """Train a candidate on rows of the training set and seal it.
 
@@ -75,10 +85,12 @@ def train_package(
         holdout: partition kept back, for the manifest.
         known_until: instant that the labels of the rows were known by, for the manifest.
         store: folder of all packages.
+        functions: those of on-demand features; they are sealed with the model.
 
     Raises:
         SpecError: no such candidate or trainer, or a wrong parameter.
-        TrainingError: the rows cannot be trained on.
+        FeatureError: functions are missing, or fail.
+        TrainingError: the rows cannot be trained on, or were computed by other functions.
     """
     where = f"use_cases/{use_case.name}.yaml: candidates.{candidate}"
     spec = find_candidate(use_case, candidate)
@@ -87,6 +99,8 @@ def train_package(
     partitions = sorted(pc.unique(rows.column("partition")).to_pylist())
     check_partitions(partitions, use_case.min_training_partitions, holdout=holdout, where=table)
     features = FeatureSpec.of(use_case, domain)
+    functions = functions or OnDemandFunctions(features, {})
+    check_computed(rows, features, functions, where=table)
     data = _encode(rows, use_case, features, trainer, partitions, where=table)
     started = time.perf_counter()
     fit = trainer.fit(data, seed=use_case.seed)
@@ -112,8 +126,16 @@ def train_package(
         ),
         facts={**fit.facts, "all_missing": _all_missing(data)},
     )
-    golden = choose_golden(rows, features, _predictor(manifest, data.encoder, fit))
-    package = seal_package(store, manifest, features=features, encoder=data.encoder, golden=golden, model=fit.content)
+    golden = choose_golden(rows, features, functions, _predictor(manifest, data.encoder, fit))
+    package = seal_package(
+        store,
+        manifest,
+        features=features,
+        encoder=data.encoder,
+        golden=golden,
+        model=fit.content,
+        functions=functions,
+    )
     size = sum(map(len, package.content.values()))
     metrics = {"train_rows": float(rows.num_rows), "train_seconds": seconds, "package_bytes": float(size)}
     return Trained(package=package, metrics={**metrics, **fit.metrics})

@@ -7,6 +7,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from millrace.errors import TrainingError
+from millrace.package import FeatureSpec, OnDemandFunctions
+from millrace.package.golden import same_values
 
 MIN_ROWS = 50
 
@@ -67,3 +69,22 @@ def check_partitions(partitions: list[str], needed: int, *, holdout: str, where:
             where=where,
             remedy="train on a later holdout, or lower min_training_partitions",
         )
+
+
+def check_computed(rows: pa.Table, features: FeatureSpec, functions: OnDemandFunctions, *, where: str) -> None:
+    """Refuse features that other functions computed than those that will be sealed with the model.
+
+    Raises:
+        TrainingError: a feature computed on demand comes out otherwise than it stands in the training set.
+    """
+    if not features.on_demand:
+        return
+    inputs = {column.name: rows.column(column.name) for column in features.inputs}
+    computed = functions.add(inputs, rows.num_rows)
+    for name in features.computed:
+        if not same_values(computed[name], rows.column(name)):
+            raise TrainingError(
+                f"on-demand feature {name!r} is not what its function gives now",
+                where=where,
+                remedy="build the training set again; the function, or what it computes with, changed since",
+            )

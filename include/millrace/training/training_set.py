@@ -1,9 +1,9 @@
-"""The training set: one Delta table a use case, a partition at a time, built once for each state of its inputs."""
+"""The training set: a Delta table a feature service, a partition at a time, built once for each state of its inputs."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from millrace.artifact import DatasetRef, digest_of, iso
 from millrace.errors import TrainingError
 from millrace.lake import Table
-from millrace.package import FeatureSpec
+from millrace.package import Column, FeatureSpec
 from millrace.partition import Partition
 from millrace.spec import DomainSpec, UseCaseSpec
 
@@ -31,6 +31,8 @@ def assemble_training_set(
     *,
     lake: str,
     rows_of: Callable[[str], pa.Table],
+    each: Callable[[Callable[[str], DatasetRef], Sequence[str]], Iterable[DatasetRef]] = map,
+    functions: Mapping[str, str] | None = None,
 ) -> DatasetRef:
     """Bring the training set up to a holdout; a partition whose inputs did not change is not computed again.
 
@@ -40,6 +42,8 @@ def assemble_training_set(
         holdout: last partition that belongs to it, kept back for evaluation.
         lake: where tables live.
         rows_of: partition → its labelled rows with features, as `assemble_partition` wants them.
+        each: how partitions are worked on; it may do several at once, in other processes.
+        functions: on-demand view → text of its function; a changed text makes new rows.
 
     Returns:
         The whole table at the version that holds all these partitions; `known_until` is the end of the holdout.
@@ -55,15 +59,21 @@ def assemble_training_set(
             where=f"use_cases/{use_case.name}.yaml",
             remedy="choose a later holdout",
         )
-    inputs = _input_digests(use_case, domain, window, lake)
-    table = Table(lake, use_case.table("training_set"))
-    there, written = table.newest(), []
-    for partition in window:
-        digest, known = inputs[partition.key], there.get(partition.key)
-        if known is None or known.digest != digest:
-            rows = assemble_partition(use_case, rows_of(partition.key))
-            known = table.replace(rows, partition=partition.key, digest=digest)
-        written.append(known)
+    features = FeatureSpec.of(use_case, domain)
+    inputs = _input_digests(use_case, domain, window, lake=lake, functions=functions or {})
+    table = Table(lake, use_case.service_table("training_set"))
+    # A service that nobody released may have changed under its name: rows of other columns are of no use then.
+    table.restart(pa.schema(_types(use_case, features.hidden)), partitioned=True)
+
+    def write(key: str) -> DatasetRef:
+        return table.replace(
+            assemble_partition(use_case, rows_of(key), hidden=features.hidden), partition=key, digest=inputs[key]
+        )
+
+    there = {key: ref for key, ref in table.newest().items() if ref.digest == inputs.get(key)}
+    stale = [partition.key for partition in window if partition.key not in there]
+    there |= zip(stale, each(write, stale), strict=True)
+    written = [there[partition.key] for partition in window]
     return DatasetRef(
         table=table.name,
         version=max(ref.version for ref in written),
@@ -74,16 +84,15 @@ def assemble_training_set(
     )
 
 
-def assemble_partition(use_case: UseCaseSpec, rows: pa.Table) -> pa.Table:
+def assemble_partition(use_case: UseCaseSpec, rows: pa.Table, *, hidden: Sequence[Column] = ()) -> pa.Table:
     """Labelled rows in the layout and order of the training set; rows without a label are left out.
 
     Args:
         use_case: names features and their kinds.
         rows: `key`, `event_timestamp`, `label`, `label_known_at` and every feature.
+        hidden: columns that on-demand functions read and the model does not see; they are kept beside the features.
     """
-    categories = set(use_case.features.categories)
-    types = {"key": pa.string(), "event_timestamp": INSTANT, "label": pa.float64(), "label_known_at": INSTANT}
-    types |= {name: pa.string() if name in categories else pa.float64() for name in use_case.features.columns}
+    types = _types(use_case, hidden)
     if absent := [name for name in types if name not in rows.column_names]:
         raise TrainingError(
             f"features of the training set are missing: {', '.join(absent)}",
@@ -95,6 +104,14 @@ def assemble_partition(use_case: UseCaseSpec, rows: pa.Table) -> pa.Table:
     return rows.sort_by([("event_timestamp", "ascending"), ("key", "ascending")])
 
 
+def _types(use_case: UseCaseSpec, hidden: Sequence[Column]) -> dict[str, pa.DataType]:
+    """Columns of the training set, in their order."""
+    categories = {*use_case.features.categories, *(item.name for item in hidden if item.kind == "category")}
+    types = {"key": pa.string(), "event_timestamp": INSTANT, "label": pa.float64(), "label_known_at": INSTANT}
+    names = [*use_case.features.columns, *(item.name for item in hidden)]
+    return types | {name: pa.string() if name in categories else pa.float64() for name in names}
+
+
 def load_training_set(
     use_case: UseCaseSpec,
     ref: DatasetRef,
@@ -103,6 +120,7 @@ def load_training_set(
     through: str | None = None,
     partitions: Sequence[str] | None = None,
     known_until: str | None = None,
+    hidden: Sequence[Column] = (),
 ) -> pa.Table:
     """Rows of a training set whose label was known in time, in time order, with their `partition`.
 
@@ -113,12 +131,13 @@ def load_training_set(
         through: last partition to read (by default all up to the reference's holdout).
         partitions: the partitions to read; `through` is then ignored.
         known_until: ISO instant that labels must be known by; by default, and at the latest, that of the reference.
+        hidden: columns to read beside the features, such as functions compute with.
     """
     table = Table(lake, ref.table)
     if partitions is None and through is not None:
         partitions = [key for key in table.partitions(ref.version) if key <= through]
     limit = min(known_until or ref.known_until, ref.known_until, key=datetime.fromisoformat)
-    names = [*_KEYS, *use_case.features.columns, "partition"]
+    names = [*_KEYS, *use_case.features.columns, *(item.name for item in hidden), "partition"]
     rows = table.read(version=ref.version, partitions=partitions, columns=names)
     known = pc.less_equal(rows.column("label_known_at"), pa.scalar(datetime.fromisoformat(limit), INSTANT))
     if not pc.all(known, skip_nulls=False).as_py():
@@ -134,15 +153,21 @@ def find_holdout(domain: DomainSpec, ref: DatasetRef) -> Partition:
 
 
 def _input_digests(
-    use_case: UseCaseSpec, domain: DomainSpec, window: Sequence[Partition], lake: str
+    use_case: UseCaseSpec,
+    domain: DomainSpec,
+    window: Sequence[Partition],
+    *,
+    lake: str,
+    functions: Mapping[str, str],
 ) -> Mapping[str, str]:
     """Partition → digest of all that its training rows are made of: clean rows, feature tables, definitions."""
     source = domain.clean_table(use_case.entity.source)
-    clean = Table(lake, source).newest()
-    tables = {view: Table(lake, domain.feature_table(view)).newest() for view in use_case.features.views}
+    spec, clean = FeatureSpec.of(use_case, domain), Table(lake, source).newest()
+    tables = {item.view: Table(lake, domain.feature_table(item.view)).newest() for item in spec.lookups}
     definition = {
         "layout": _LAYOUT,
-        "features": FeatureSpec.of(use_case, domain).to_dict(),
+        "features": spec.to_dict(),
+        "functions": dict(functions),
         "label": use_case.label.model_dump(),
         "entity": use_case.entity.model_dump(),
     }

@@ -57,7 +57,7 @@ def seal_all(store: Path) -> list[tuple[str, Path]]:
     for problem in ("binary", "regression"):
         use_case = make_use_case(problem)
         known = {
-            "table": use_case.table("training_set"),
+            "table": use_case.service_table("training_set"),
             "holdout": "2020-04",
             "known_until": "2020-04-01T00:00:00Z",
         }

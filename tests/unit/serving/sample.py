@@ -21,8 +21,9 @@ import pyarrow as pa
 from millrace.artifact import ReleaseRef
 from millrace.deployment.pointer import write_pointer
 from millrace.online import ViewLayout
-from millrace.online.writer import OnlineWriter, pack_table
-from millrace.package import Package
+from millrace.online.address import open_writer
+from millrace.online.base import EVENT_TIMESTAMP, KNOWN_AT
+from millrace.package import FeatureSpec, OnDemandFunctions, Package, read_sources
 from millrace.spec import CandidateSpec, DomainSpec, UseCaseSpec, load_domain, load_use_case
 from millrace.training import train_package
 
@@ -48,19 +49,26 @@ def use_case(name: str = "flight_delay", *, rounds: int = 20, learning_rate: flo
 
 
 def feature_rows(spec: UseCaseSpec, count: int, *, seed: int = 0, start: datetime = MARK) -> pa.Table:
-    """Random but lifelike rows with holes: key, event_timestamp, join keys and every feature."""
-    random = np.random.default_rng(seed)
+    """Random but lifelike rows with holes: key, event_timestamp, join keys, every feature and what they are made of."""
+    random, features = np.random.default_rng(seed), FeatureSpec.of(spec, domain())
     columns: dict[str, Any] = {
         "key": [f"f{seed}-{number}" for number in range(count)],
         "event_timestamp": pa.array([start + timedelta(minutes=n) for n in range(count)], pa.timestamp("us", "UTC")),
     }
-    for name in dict.fromkeys([*spec.features.columns, "tailnum", "route"]):
+    drawn = [column.name for column in features.inputs]
+    for name in dict.fromkeys([*drawn, "tailnum", "route"]):
         if name in VOCABULARY:
             columns[name] = pa.array(random.choice(VOCABULARY[name], count), pa.string())
         else:
             values = random.normal(size=count).round(3)
             columns[name] = pa.array(values, pa.float64(), mask=random.random(count) < 0.1)
-    return pa.table(columns)
+    return functions(spec).add_table(pa.table(columns))
+
+
+def functions(spec: UseCaseSpec) -> OnDemandFunctions:
+    """The functions of a use case as they are shipped."""
+    features = FeatureSpec.of(spec, domain())
+    return OnDemandFunctions(features, read_sources(features.on_demand, ROOT / "dags" / "domains"))
 
 
 def training_rows(spec: UseCaseSpec, *, seed: int = 0) -> pa.Table:
@@ -85,10 +93,11 @@ def seal(store: Path, spec: UseCaseSpec, *, candidate: str = "xgboost", seed: in
         domain(),
         candidate,
         training_rows(spec, seed=seed),
-        table=spec.table("training_set"),
+        table=spec.service_table("training_set"),
         holdout="2013-03",
         known_until="2013-03-01T05:00:00Z",
         store=store,
+        functions=functions(spec),
     ).package
 
 
@@ -107,9 +116,9 @@ def point(serving_dir: Path, package: Package, release: int = 1, **changes: Any)
     return ref
 
 
-def fill_store(path: Path, rows: pa.Table) -> None:
+def fill_store(path: Path | str, rows: pa.Table) -> None:
     """An online store that holds, for each entity of the rows, the features of its first row."""
-    writer = OnlineWriter(path)
+    writer = open_writer(path)
     for view, table in domain().feature_tables.items():
         layout = ViewLayout(
             entities=tuple((name, "string") for name in table.entities),
@@ -123,8 +132,9 @@ def fill_store(path: Path, rows: pa.Table) -> None:
             there = name in kept.column_names
             columns[name] = kept.column(name) if there else pa.nulls(kept.num_rows, pa.float64())
         when = pa.array([MARK - timedelta(minutes=1)] * kept.num_rows, pa.timestamp("us", "UTC"))
-        packed = pack_table(layout, pa.table({**columns, "t": when, "k": when}), event_timestamp="t", known_at="k")
-        writer.write(view, layout, packed, high_water_mark=int(MARK.timestamp() * 1e6))
+        batches = pa.table({**columns, EVENT_TIMESTAMP: when, KNOWN_AT: when}).to_batches()
+        writer.write(view, layout, batches, high_water_mark=int(MARK.timestamp() * 1e6))
+    writer.close()
 
 
 def v2_inputs(spec: UseCaseSpec, rows: pa.Table, names: list[str]) -> list[dict[str, Any]]:
@@ -142,7 +152,7 @@ def v2_inputs(spec: UseCaseSpec, rows: pa.Table, names: list[str]) -> list[dict[
 
 def key_names(package: Package) -> list[str]:
     features = package.features
-    return list(dict.fromkeys([*(column.name for column in features.row), *features.entities]))
+    return list(dict.fromkeys([*(column.name for column in features.request), *features.entities]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

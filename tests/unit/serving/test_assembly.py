@@ -4,18 +4,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests import redis_server
 from tests.unit.serving import sample
 from tests.unit.serving.conftest import World
 
-from millrace.online import OnlineReader
+from millrace.online import open_reader
 from millrace.serving.assembly import FeatureVector, assemble
 from millrace.serving.base import InferenceRequest, RequestError
 
 
-def ask(world: World, names: list[str], *, store: Path | None = None, **changes: Any) -> FeatureVector:
+def ask(world: World, names: list[str], *, store: Path | str | None = None, **changes: Any) -> FeatureVector:
     columns = {name: world.rows.column(name).to_pylist() for name in names} | changes
     request = InferenceRequest(columns=columns, rows=world.rows.num_rows)
-    return assemble(world.package.features, request, OnlineReader(store or world.online_store))
+    return assemble(world.package.features, request, open_reader(store or world.online_store))
 
 
 def test_a_full_vector_is_taken_as_it_is(world: World) -> None:
@@ -29,7 +30,7 @@ def test_keys_are_looked_up_view_by_view(world: World) -> None:
     vector = ask(world, sample.key_names(world.package))
     assert vector.source == "online"
     assert vector.parameters["high_water_mark"] == "2013-04-01T04:00:00Z"
-    reader = OnlineReader(world.online_store)
+    reader = open_reader(world.online_store)
     for view in world.package.features.views:
         keys = list(zip(*(world.rows.column(name).to_pylist() for name in view.entities), strict=True))
         expected = reader.read(view.view, keys, view.features)
@@ -37,11 +38,24 @@ def test_keys_are_looked_up_view_by_view(world: World) -> None:
         assert found == [tuple(row) for row in expected]
 
 
+def test_keys_are_looked_up_in_redis_alike(world: World) -> None:
+    with redis_server.serve() as server:
+        sample.fill_store(server.url, world.rows)
+        names = sample.key_names(world.package)
+        found, expected = ask(world, names, store=server.url), ask(world, names)
+        assert found.columns == expected.columns
+        assert found.parameters == expected.parameters
+        server.stop()
+        with pytest.raises(RequestError, match="does not answer") as caught:
+            ask(world, names, store=server.url)
+        assert caught.value.status == 503
+
+
 def test_an_unknown_entity_is_missing_and_reported(world: World) -> None:
     tails = world.rows.column("tailnum").to_pylist()
     vector = ask(world, sample.key_names(world.package), tailnum=["N999", None, *tails[2:]])
     assert set(vector.unknown["planes"]) >= {0, 1}
-    assert vector.parameters["unknown"].startswith("planes: rows 0,1")
+    assert "planes: rows 0,1" in vector.parameters["unknown"]
     assert vector.columns["plane_year"][:2] == [None, None]
 
 

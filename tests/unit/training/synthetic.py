@@ -119,7 +119,7 @@ def training_rows(use_case: UseCaseSpec, partitions: list[str], count: int = 400
 
 def write_training_set(use_case: UseCaseSpec, lake: str, partitions: list[str], count: int = 400) -> DatasetRef:
     """A training set in the lake, up to the last of the partitions."""
-    table = Table(lake, use_case.table("training_set"))
+    table = Table(lake, use_case.service_table("training_set"))
     written = [table.replace(make_rows(use_case, key, count), partition=key) for key in partitions]
     return DatasetRef(
         table=table.name,

@@ -55,6 +55,27 @@ def test_building_again_computes_nothing_and_gives_the_same_reference(use_case: 
     assert first.known_until == "2020-04-01T00:00:00Z"
 
 
+def test_another_service_stands_beside_and_one_changed_in_place_begins_anew_and_comes_back(
+    use_case: UseCaseSpec, lake: str
+) -> None:
+    features = Features(use_case)
+    first = assemble_training_set(use_case, DOMAIN, "2020-02", lake=lake, rows_of=features)
+    assert first.table == f"{use_case.name}/training_set/{use_case.features.name}"
+    beside = use_case.model_copy(update={"features": use_case.features.model_copy(update={"name": "next_v2"})})
+    assert assemble_training_set(beside, DOMAIN, "2020-02", lake=lake, rows_of=features).table.endswith("/next_v2")
+    fewer = dict(list(use_case.features.row.items())[1:])
+    gone = {*use_case.features.row} - {*fewer}
+    kept = [name for name in use_case.features.categorical if name not in gone]
+    in_place = use_case.features.model_copy(update={"row": fewer, "categorical": kept})
+    changed = use_case.model_copy(update={"features": in_place})
+    second = assemble_training_set(changed, DOMAIN, "2020-01", lake=lake, rows_of=features)
+    assert second.rows == load_training_set(changed, second, lake=lake).num_rows == 50
+    assert Table(lake, second.table).partitions() == ["2020-01"]
+    third = assemble_training_set(use_case, DOMAIN, "2020-02", lake=lake, rows_of=features)
+    assert (third.digest, third.rows) == (first.digest, first.rows)
+    assert load_training_set(use_case, third, lake=lake).equals(load_training_set(use_case, first, lake=lake))
+
+
 def test_a_later_holdout_computes_the_new_partition_alone_and_leaves_the_earlier_reference(
     use_case: UseCaseSpec, lake: str
 ) -> None:
