@@ -34,6 +34,17 @@ class Partition:
                 remedy=f"write it as {datetime(2013, 3, 7).strftime(form)}",
             )
 
+    @classmethod
+    def at(cls, moment: datetime, grain: Grain = "month", timezone: str = "UTC") -> Partition:
+        """The partition that an instant lies in.
+
+        Args:
+            moment: with its time zone.
+            grain: size of a partition.
+            timezone: calendar of the partitions.
+        """
+        return cls(moment.astimezone(ZoneInfo(timezone)).strftime(_PATTERN[grain][1]), grain, timezone)
+
     @property
     def _first(self) -> datetime:
         return datetime.strptime(self.key, _PATTERN[self.grain][1]).replace(tzinfo=ZoneInfo(self.timezone))

@@ -17,7 +17,7 @@ from millrace.governance.state import engine_of, lock_advisory, start_writing
 from millrace.settings import Settings
 
 log = logging.getLogger(__name__)
-HEAD = "0001"
+HEAD = "0002"
 VERSION_TABLE = "millrace_version"
 _WAL_ATTEMPTS = 12
 _one_at_a_time = threading.Lock()

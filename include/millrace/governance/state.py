@@ -16,6 +16,7 @@ from pathlib import Path
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     Double,
     ForeignKey,
@@ -105,6 +106,23 @@ MONITOR_RESULT = Table(
     Column("recorded_at", String(27), nullable=False),
     PrimaryKeyConstraint("use_case", "partition", "kind"),
 )
+
+MATERIALIZATION = Table(
+    "materialization",
+    METADATA,
+    Column("store", String(64), nullable=False),
+    Column("view", String(64), nullable=False),
+    Column("domain", String(64), nullable=False),
+    Column("complete", Boolean, nullable=False),
+    Column("high_water_mark", String(27), nullable=False),
+    Column("newest_event", String(27), nullable=False),
+    Column("layout", String(64), nullable=False),
+    Column("partitions", Text, nullable=False),
+    Column("rows", BigInteger, nullable=False),
+    Column("recorded_at", String(27), nullable=False),
+    PrimaryKeyConstraint("store", "view"),
+)
+"""One row an online store and view: how far it was brought, and from which partitions of the feature table."""
 
 
 def stamp(moment: datetime) -> str:
