@@ -11,7 +11,7 @@ PYTEST := $(PY) -m pytest -p no:cacheprovider
 # Tests keep their state apart from the installation's.
 export MILLRACE_TEST_VAR ?= $(CURDIR)/var/test
 
-.PHONY: help demo test test-full install up down status clean lint lock bench preflight check
+.PHONY: help demo test test-full install up down status clean lint lock bench preflight check features-ui
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -53,6 +53,9 @@ clean: ## stop everything and remove var/
 
 check: install ## validate specs, policies, features, contracts and connections
 	@$(MILLRACE) check
+
+features-ui: install ## Feast's own page on the feature registry: PORT=<n>
+	@$(MILLRACE) features ui $(if $(PORT),--port '$(PORT)')
 
 bench: install ## one benchmark: NAME=<name> [SCALE=<n>]; without NAME all
 	@$(PY) -m tests.benchmarks $(if $(NAME),'$(NAME)') $(if $(SCALE),--scale '$(SCALE)')

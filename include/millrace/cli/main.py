@@ -8,7 +8,7 @@ from typing import NoReturn
 import typer
 from rich.console import Console
 
-from millrace.cli import check, contract, demo, ledger, quarantine, replay, stack
+from millrace.cli import check, contract, demo, features, ledger, quarantine, replay, stack
 from millrace.errors import MillraceError, SettingsError
 
 _app = typer.Typer(
@@ -28,6 +28,7 @@ _app.command("replay")(replay.replay)
 _app.add_typer(quarantine.app, name="quarantine")
 _app.add_typer(ledger.app, name="ledger")
 _app.add_typer(contract.app, name="contract")
+_app.add_typer(features.app, name="features")
 
 
 def app() -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import pyarrow as pa
 
+from millrace.artifact import PlainValue
 from millrace.errors import FeatureError
 from millrace.online import ViewLayout
 from millrace.spec import FeatureTableSpec
@@ -38,26 +38,37 @@ DUCKDB_TYPES = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MaterializationReport:
+class ViewReport(PlainValue):
+    """What bringing one view to an instant left in the online store.
+
+    Attributes:
+        view: the view.
+        rows: rows of it in the online store afterwards.
+        offered: keys that were written.
+        high_water_mark: ISO instant as of which the view answers.
+        anew: why all of it was written; "" where what had changed was added.
+    """
+
+    view: str
+    rows: int
+    offered: int
+    high_water_mark: str
+    anew: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaterializationReport(PlainValue):
     """What a materialization left in the online store.
 
     Attributes:
         domain: its domain.
-        partition: key of the partition through which it went.
-        rows: view → rows of it in the online store afterwards.
-        offered: view → newest rows known and not expired at the high-water mark, which is what was written.
-        high_water_mark: ISO instant as of which the store answers.
+        partition: key of the partition to whose end it went.
+        views: the views, in the order of the spec.
     """
 
     domain: str
     partition: str
-    rows: dict[str, int]
-    offered: dict[str, int]
-    high_water_mark: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON types only."""
-        return asdict(self)
+    views: list[ViewReport]
 
 
 def key_kind(name: str, kind: pa.DataType) -> str:

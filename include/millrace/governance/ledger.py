@@ -35,6 +35,7 @@ KINDS: tuple[str, ...] = (
     "retrain_decided",
     "correction_opened",
     "quarantine_replayed",
+    "features_applied",
 )
 
 

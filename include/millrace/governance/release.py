@@ -26,6 +26,7 @@ from millrace.spec.use_case import UseCaseSpec
 __all__ = ["Approval", "Release", "Releases", "UseCase"]
 UseCase = UseCaseSpec | str
 _MOVES = ("released", "rolled_back")
+_ByService = dict[str, list["Release"]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +132,15 @@ class Releases:
         """All releases of a use case by version."""
         with self._reader(connection) as reader:
             return _rows(reader, select(RELEASE).where(_of(use_case)).order_by(RELEASE.c.version))
+
+    def by_service(self) -> _ByService:
+        """Feature service → the releases of all use cases that were made on it."""
+        with self._reader(None) as reader:
+            found = _rows(reader, select(RELEASE).order_by(RELEASE.c.use_case, RELEASE.c.version))
+        services: _ByService = {}
+        for release in found:
+            services.setdefault(release.feature_service, []).append(release)
+        return services
 
     def first(self, use_case: UseCase) -> Release | None:
         """The first release of a use case."""

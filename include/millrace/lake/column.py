@@ -55,6 +55,14 @@ def settle(table: Any, schema: pa.Schema, *, evolve: bool, name: str, uri: str) 
     return added
 
 
+def are_those_of(table: Any, schema: pa.Schema) -> bool:
+    """Whether a table has the columns of a schema, in any order, and no others."""
+    from deltalake import Schema
+
+    stored = {field.name: field.type for field in table.schema().fields}
+    return stored == {field.name: field.type for field in Schema.from_arrow(schema).fields}
+
+
 def _add(table: Any, fields: list[Any]) -> None:
     from deltalake.exceptions import DeltaError
 

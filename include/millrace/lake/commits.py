@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -12,6 +13,9 @@ PARTITION = "partition"
 
 ATTEMPTS = 12
 """How often a commit is tried that loses to other writers."""
+
+RESTART = "millrace.restart"
+"""Mark of a commit that emptied the table and gave it other columns: what was written before it is not there."""
 
 _NOTE = "millrace.note."
 
@@ -36,9 +40,10 @@ def properties(
 
 
 def of_partitions(table: Any) -> Iterator[dict[str, Any]]:
-    """The commits of an open table that wrote a partition, newest first."""
+    """The commits of an open table that wrote a partition, newest first, none from before a restart."""
     history: Iterable[dict[str, Any]] = table.history()
-    return (commit for commit in history if "millrace.partition" in commit and "millrace.digest" in commit)
+    since = itertools.takewhile(lambda commit: RESTART not in commit, history)
+    return (commit for commit in since if "millrace.partition" in commit and "millrace.digest" in commit)
 
 
 def newest(table: Any, partition: str) -> dict[str, Any] | None:

@@ -36,6 +36,7 @@ def connect(
         },
     )
     connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("SET enable_progress_bar = false")  # it is printed between what a program prints
     if spill is not None:
         connection.execute("SET temp_directory = $1", [str(spill)])
     if not external:

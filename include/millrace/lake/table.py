@@ -265,6 +265,51 @@ class Table:
         keyed = schema.append(pa.field(PARTITION, pa.string())) if partitioned else schema
         self._ensure(keyed, partitioned=partitioned, evolve=True)
 
+    def restart(self, schema: pa.Schema, *, partitioned: bool) -> bool:
+        """Empty the table and give it other columns, where it has not these; earlier versions stay readable.
+
+        For tables that can be made again of others. One that is not there is left so.
+
+        Args:
+            schema: columns, without the partition column.
+            partitioned: whether the table is written by partitions.
+
+        Returns:
+            Whether anything was done.
+
+        Raises:
+            LakeConflictError: other writers won every attempt.
+        """
+        from deltalake import CommitProperties, write_deltalake
+        from deltalake.exceptions import CommitFailedError
+
+        keyed = schema.append(pa.field(PARTITION, pa.string())) if partitioned else schema
+        for attempt in range(ATTEMPTS):
+            if not self.exists() or column.are_those_of(table := self.open(), keyed):
+                return False
+            marked = CommitProperties(custom_metadata={commits.RESTART: "columns"}, max_commit_retries=0)
+            by = [PARTITION] if partitioned else None
+            try:
+                with self.writing():
+                    write_deltalake(
+                        table,
+                        keyed.empty_table(),
+                        mode="overwrite",
+                        schema_mode="overwrite",
+                        partition_by=by,
+                        commit_properties=marked,
+                    )
+            except CommitFailedError:
+                time.sleep(0.05 * 2**attempt)
+            else:
+                log.info("%s: begun anew with other columns", self.name)
+                return True
+        raise LakeConflictError(
+            f"{self.name!r} could not be begun anew: {ATTEMPTS} commits lost to other writers",
+            where=self.uri,
+            remedy="run the task again once the other writer is done",
+        )
+
     def _ensure(self, schema: pa.Schema, *, partitioned: bool, evolve: bool = False) -> None:
         """Create the table without rows where there is none; add columns where that is allowed, refuse other changes.
 

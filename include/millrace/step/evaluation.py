@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ import pyarrow as pa
 
 from millrace.artifact import DatasetRef, ModelRef, Verdict
 from millrace.document import store_document
-from millrace.errors import EvaluationError, FeatureError
+from millrace.errors import EvaluationError, FeatureError, SpecError
 from millrace.evaluation.base import Evaluation
 from millrace.evaluation.evidence import (
     Estimate,
@@ -27,6 +28,7 @@ from millrace.governance.release import Release, Releases
 from millrace.package import Package, Predictor, TrainingRecord
 from millrace.settings import Settings
 from millrace.spec import DomainSpec, PolicySpec, UseCaseSpec, load_domain
+from millrace.step.released import rows_of_package, spec_of
 
 if TYPE_CHECKING:
     from millrace.evaluation.assessment import Contender
@@ -82,7 +84,7 @@ def evaluate_candidates(
     holdout = make_holdout(use_case, domain, rows, partition.key)
     predictors = {ref.candidate: package.predictor() for ref, package in opened}
     release = Releases(settings).champion_for(use_case, partition.end, [ref.digest for ref in candidates])
-    champion, reason = _champion(release, holdout, settings)
+    champion, reason = _champion(use_case, domain, release, holdout, settings)
     field = run_field(
         use_case,
         holdout,
@@ -271,15 +273,40 @@ def _contend(name: str, package: Package, predictor: Predictor, holdout: Holdout
     )
 
 
-def _champion(release: Release | None, holdout: Holdout, settings: Settings) -> tuple[Contender | None, str]:
-    """What is released, on the same rows; or why that cannot be."""
+def _champion(
+    use_case: UseCaseSpec,
+    domain: DomainSpec,
+    release: Release | None,
+    holdout: Holdout,
+    settings: Settings,
+) -> tuple[Contender | None, str]:
+    """What is released, on the same rows, with the features it was made on; or why that cannot be."""
     if release is None:
         return None, ""
     package = _open(release.package, settings)
     try:
+        if package.features.service != use_case.features.name:
+            own = spec_of(use_case, package)
+            holdout = _holdout_of(own, domain, package, holdout, settings)
         return _contend(CHAMPION, package, package.predictor(), holdout, release.version), ""
-    except FeatureError as error:
+    except (FeatureError, SpecError) as error:
         return None, f"release {release.version} reads other features: {error.what}"
+
+
+def _holdout_of(
+    own: UseCaseSpec, domain: DomainSpec, package: Package, holdout: Holdout, settings: Settings
+) -> Holdout:
+    """The holdout's rows with the features of another service.
+
+    Raises:
+        FeatureError: these features cannot be had for the very same rows.
+    """
+    keys, partition = holdout.table.column("key"), holdout.table.column("partition")[0].as_py()
+    rows = rows_of_package(own, domain, partition, package, keys=keys, settings=settings).sort_by("key")
+    if rows.column("key").to_pylist() != keys.to_pylist():
+        raise FeatureError(f"the rows of {partition} changed since the training set was built")
+    kept = {name: holdout.table.column(name) for name in ("label", "partition")}
+    return replace(holdout, table=pa.table({**{name: rows.column(name) for name in rows.column_names}, **kept}))
 
 
 def _explain(use_case: UseCaseSpec, challenger: Contender, predictor: Predictor, holdout: Holdout) -> Explanation:

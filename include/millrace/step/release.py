@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from millrace.artifact import Verdict, digest_of
 from millrace.errors import RegistryUnavailableError, ReleaseRefusedError
+from millrace.features.applied import apply_lock
 from millrace.governance.approval import SYSTEM, Answer, Proposal, check_answers, require_pass, write_approval
 from millrace.governance.ledger import Entry, Ledger
 from millrace.governance.policy import effective_at, policy_digest
@@ -17,6 +18,7 @@ from millrace.registry.mlflow_registry import set_alias
 from millrace.settings import Settings
 from millrace.spec.policy import PolicySpec
 from millrace.spec.use_case import UseCaseSpec
+from millrace.step.service_guard import require_service_unchanged
 
 log = logging.getLogger(__name__)
 
@@ -132,7 +134,9 @@ def release_model(  # noqa: PLR0917 - each of them is one thing that has to be t
     where = f"release of {use_case.name}"
     require_pass(verdict, evaluation, where)
     _require_together(policy, evaluation, registered, approval, where)
-    release = succeed(settings, use_case, policy, evaluation, registry_version=registered.version, actor=actor)
+    with apply_lock(settings.registry_url):
+        require_service_unchanged(use_case, evaluation.challenger.digest, settings=settings)
+        release = succeed(settings, use_case, policy, evaluation, registry_version=registered.version, actor=actor)
     align_champion(use_case, settings=settings)
     return release
 

@@ -9,20 +9,20 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from millrace.artifact import DatasetRef, digest_of
-from millrace.errors import FeatureError
 from millrace.governance.release import Release, Releases
 from millrace.lake import Table
 from millrace.package import Package
 from millrace.settings import Settings
 from millrace.spec import DomainSpec, UseCaseSpec
-from millrace.step.retrieval import entity_rows, historical_features
+from millrace.step.released import rows_of_package, spec_of
 
 log = logging.getLogger(__name__)
 INSTANT = pa.timestamp("us", tz="UTC")
 NO_RELEASE, NO_ROWS = "no_release", "no_rows"
+Scored = tuple[pa.Table, DatasetRef | None]
+"""Rows with the features of one service, and where they lie."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,8 +76,9 @@ def score_partition(
 ) -> ScoreReport:
     """Score every clean row of a partition with the release that was in force at its start.
 
-    Writes `<uc>/scored_features` (replaced) and `<uc>/predictions` (appended, once for a release, role and state of
-    the features). With `monitoring.shadow_first` the first release is scored along where another one is live.
+    Every release reads the feature service it was made on, by its sealed package, whatever the YAML names by now.
+    Writes `<uc>/scored_features/<service>` (replaced) and `<uc>/predictions` (appended, once for a release, role and
+    state of the features). With `monitoring.shadow_first` the first release is scored along where another one is live.
 
     Args:
         use_case: its use case.
@@ -103,17 +104,22 @@ def score_partition(
     shadow = first if first is not None and first.version != live.version else None
     scored_by = [("live", live), *([("shadow", shadow)] if shadow is not None else [])]
     packages = [Package.open(settings.packages / release.package, release.package) for _, release in scored_by]
-    rows = _scored_features(use_case, domain, partition, settings)
-    if not rows.num_rows:
-        return ScoreReport(use_case=use_case.name, partition=partition, reason=NO_ROWS, release=live.version)
-    features = Table(settings.lake, use_case.table("scored_features")).replace(rows, partition=partition)
-    snapshot, recorded_at = features.digest, recorded_at or datetime.now(UTC)
+    recorded_at = recorded_at or datetime.now(UTC)
+    scored: dict[str, Scored] = {}
     written, means = [], []
     for (role, release), package in zip(scored_by, packages, strict=True):
+        service = package.features.service
+        if service not in scored:
+            scored[service] = _scored(use_case, domain, partition, package, settings)
+        rows, features = scored[service]
+        if features is None:
+            return ScoreReport(use_case=use_case.name, partition=partition, reason=NO_ROWS, release=live.version)
+        snapshot = features.digest
         prediction = package.predictor().predict({name: rows.column(name) for name in package.features.columns})
         log_rows = _log_rows(rows, prediction, release, role, snapshot=snapshot, recorded_at=recorded_at)
         written.append(_append(use_case, partition, log_rows, release, role=role, snapshot=snapshot, settings=settings))
         means.append(float(prediction.mean()))
+    rows, features = scored[packages[0].features.service]
     return ScoreReport(
         use_case=use_case.name,
         partition=partition,
@@ -122,28 +128,19 @@ def score_partition(
         package=live.package,
         shadow_release=0 if shadow is None else shadow.version,
         mean_prediction=means[0],
-        feature_snapshot=snapshot,
+        feature_snapshot="" if features is None else features.digest,
         features=features,
         predictions=tuple(written),
     )
 
 
-def _scored_features(use_case: UseCaseSpec, domain: DomainSpec, partition: str, settings: Settings) -> pa.Table:
-    """Key, instant and every feature as known then, in a total order."""
-    entities = entity_rows(use_case, domain, partition, settings=settings)
-    entities = entities.drop_columns([name for name in ("label", "label_known_at") if name in entities.column_names])
-    joined = historical_features(use_case, domain, entities, settings=settings)
-    categories = set(use_case.features.categories)
-    types = {"key": pa.string(), "event_timestamp": INSTANT}
-    types |= {name: pa.string() if name in categories else pa.float64() for name in use_case.features.columns}
-    if absent := [name for name in types if name not in joined.column_names]:
-        raise FeatureError(
-            f"features are missing: {', '.join(absent)}",
-            where=f"use_cases/{use_case.name}.yaml: features",
-            remedy="build features of the partition again, or correct the feature service",
-        )
-    rows = pa.table({name: pc.cast(joined.column(name), kind) for name, kind in types.items()})
-    return rows.sort_by([("event_timestamp", "ascending"), ("key", "ascending")])
+def _scored(use_case: UseCaseSpec, domain: DomainSpec, partition: str, package: Package, settings: Settings) -> Scored:
+    """Rows with the features that a package reads, and where they were put; no rows are put nowhere."""
+    own = spec_of(use_case, package)
+    rows = rows_of_package(own, domain, partition, package, settings=settings)
+    if not rows.num_rows:
+        return rows, None
+    return rows, Table(settings.lake, own.service_table("scored_features")).replace(rows, partition=partition)
 
 
 def _log_rows(

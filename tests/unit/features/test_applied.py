@@ -4,7 +4,10 @@ import multiprocessing
 import time
 from pathlib import Path
 
-from millrace.features.applied import applied_digests, apply_lock, record_digests
+import pytest
+
+from millrace.errors import FeatureError, StateUnavailableError
+from millrace.features.applied import applied_definitions, applied_digests, apply_lock, record_applied, revision
 
 
 def _hold(url: str, log: str) -> None:
@@ -16,12 +19,34 @@ def _hold(url: str, log: str) -> None:
             handle.write("out\n")
 
 
-def test_digests_are_empty_before_anything_was_applied_and_read_back_after(tmp_path: Path) -> None:
+def test_nothing_is_there_before_anything_was_applied_and_what_was_is_read_back(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'deep' / 'registry.db'}"
-    assert applied_digests(url) == {}
-    record_digests(url, {"domain:flights": "a", "service:one": "b"})
-    record_digests(url, {"domain:flights": "c"})
-    assert applied_digests(url) == {"domain:flights": "c", "service:one": "b"}
+    assert (applied_digests(url), applied_definitions(url), revision(url)) == ({}, {}, 0)
+    first = {"table:one": {"logic": {"text": "SELECT 1"}}, "service:one": {"meta": {"owners": ["a"]}}}
+    assert record_applied(url, first, [], digest="p1") == 1
+    assert record_applied(url, {"table:one": {"logic": {"text": "SELECT 2"}}}, ["service:one"], digest="p2") == 2
+    assert applied_definitions(url) == {"table:one": {"logic": {"text": "SELECT 2"}}}
+    assert list(applied_digests(url)) == ["table:one"]
+    assert revision(url) == 2
+
+
+def test_the_digest_of_a_definition_is_that_of_its_content(tmp_path: Path) -> None:
+    from millrace.artifact import digest_of
+
+    url = f"sqlite:///{tmp_path / 'registry.db'}"
+    record_applied(url, {"table:one": {"b": 1, "a": 2}}, [], digest="p")
+    assert applied_digests(url) == {"table:one": digest_of({"a": 2, "b": 1})}
+
+
+def test_a_registry_that_is_away_is_told_apart_from_an_empty_one(tmp_path: Path) -> None:
+    with pytest.raises(StateUnavailableError, match="does not answer") as caught:
+        applied_digests("postgresql+psycopg2://me:secret@127.0.0.1:1/millrace")
+    assert "secret" not in str(caught.value)
+
+
+def test_a_registry_where_applies_cannot_be_serialised_is_refused() -> None:
+    with pytest.raises(FeatureError, match="cannot be serialised"), apply_lock("mysql+pymysql://me@127.0.0.1/x"):
+        pass
 
 
 def test_only_one_process_at_a_time_applies(tmp_path: Path) -> None:
