@@ -123,6 +123,8 @@ class ReleaseRef(PlainValue):
         threshold: probability from which a binary model says yes; None for a regression.
         effective_at: ISO instant from which the release is in force.
         feature_service: Feast feature service that the package was trained on.
+        request_sample: share of the rows asked by key that the service keeps for the comparison with offline features.
+        personal: inputs tagged as personal data; the service keeps tokens of them, nothing else.
     """
 
     use_case: str
@@ -132,6 +134,8 @@ class ReleaseRef(PlainValue):
     threshold: float | None = None
     effective_at: str = ""
     feature_service: str = ""
+    request_sample: float = 0.0
+    personal: list[str] = field(default_factory=list)
 
 
 def iso(moment: datetime) -> str:

@@ -46,6 +46,12 @@ class DriftReportLink(_PageLink):
     name = "Drift report"
 
 
+class SkewReportLink(_PageLink):
+    """Online features of this partition's requests against those of the lake."""
+
+    name = "Skew report"
+
+
 class RegistryLink(_PageLink):
     """The model version or run in MLflow."""
 
@@ -69,6 +75,6 @@ class RunbookLink(BaseOperatorLink):
 
 
 ALL_LINKS = (
-    *(DataDocsLink(), ReplayLink(), ModelCardLink(), DriftReportLink()),
+    *(DataDocsLink(), ReplayLink(), ModelCardLink(), DriftReportLink(), SkewReportLink()),
     *(RegistryLink(), ServiceLink(), RunbookLink()),
 )

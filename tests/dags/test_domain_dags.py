@@ -89,9 +89,39 @@ def test_replay_recomputes_each_stale_partition_by_itself(dag_bag: Any) -> None:
     dag = dag_bag.dags["flights_replay"]
     assert dag.get_task("replay_quarantine").downstream_task_ids == {"list_stale_partitions"}
     build, bring = dag.get_task("recompute.build_features"), dag.get_task("recompute.materialize_features")
+    announce = dag.get_task("recompute.announce_features")
     assert build.downstream_task_ids == {bring.task_id}
+    assert bring.downstream_task_ids == {announce.task_id}
     assert build.get_closest_mapped_task_group() is not None
-    assert [outlet.name for outlet in bring.outlets] == ["flights/features"]
+    assert [outlet.name for outlet in announce.outlets] == ["flights/features"]
+
+
+def test_each_view_is_a_mapped_task_and_the_features_are_announced_once_after_all(dag_bag: Any) -> None:
+    dag = dag_bag.dags["flights_data"]
+    bring = dag.get_task("materialize_features.materialize_view")
+    announce = dag.get_task("materialize_features.announce_features")
+    assert bring.is_mapped
+    assert bring.partial_kwargs["map_index_template"] == "{{ task.view }}"
+    assert bring.expand_input.value == {"view": list(load_domain(ROOT / "dags", "flights").feature_tables)}
+    assert bring.upstream_task_ids == {"build_features"}
+    assert announce.upstream_task_ids == {bring.task_id}
+    assert not announce.is_mapped
+    assert [task.task_id for task in dag.tasks if task.outlets] == [announce.task_id]
+
+
+def test_a_domain_without_views_is_announced_all_the_same(
+    tmp_path: Path, drops: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow.sdk import DAG
+
+    from millrace_airflow.groups import DomainDags
+
+    domain = DomainDags("drops")
+    assert drops["drops_data"].get_task("materialize_features.announce_features").trigger_rule == "all_success"
+    domain.spec = domain.spec.model_copy(update={"feature_tables": {}})
+    with DAG("probe", schedule=None) as dag:
+        domain.materialize_features()
+    assert dag.get_task("materialize_features.announce_features").trigger_rule == "none_failed"
 
 
 def test_new_files_are_waited_for_in_the_triggerer(drops: Any, tmp_path: Path) -> None:
@@ -216,6 +246,14 @@ def test_a_partition_is_asked_for_unless_the_data_dag_is_paused(drops: Any) -> N
     assert context.announced == ["drops/requested 2024-03"]
     with pytest.raises(AirflowFailException, match="drops_data is paused"):
         operator.execute(Context(is_paused=True))
+
+
+def test_features_are_announced_under_the_partition_of_the_task(drops: Any) -> None:
+    from millrace_airflow.operators.features import AnnounceFeaturesOperator
+
+    context = Context()
+    assert AnnounceFeaturesOperator(task_id="x", domain="drops", partition="2024-03").execute(context) == "2024-03"
+    assert context.announced == ["drops/features 2024-03"]
 
 
 def test_stale_partitions_are_handed_on_and_none_is_a_skip(

@@ -30,6 +30,7 @@ from millrace.serving.invocation import parse_invocation
 from millrace.serving.metric import Metrics
 from millrace.serving.protocol import EXTENSIONS, encode_inference, encode_json, parse_inference
 from millrace.serving.repository import Repository, Served
+from millrace.serving.request_log import RequestLog
 
 log = logging.getLogger(__name__)
 THREAD_FROM_ROWS = 256
@@ -43,11 +44,22 @@ class InferenceApp:
         repository: releases to serve.
         token: bearer token that loading asks for; "" asks for none.
         max_body_bytes: larger bodies, also after decompression, are refused with 413.
+        requests: keeps a sample of the rows asked by key; None keeps none.
     """
 
-    def __init__(self, repository: Repository, *, token: str = "", max_body_bytes: int = MAX_BODY_BYTES) -> None:
+    def __init__(
+        self,
+        repository: Repository,
+        *,
+        token: str = "",
+        max_body_bytes: int = MAX_BODY_BYTES,
+        requests: RequestLog | None = None,
+    ) -> None:
         self.repository = repository
         self.metrics = Metrics()
+        self.requests = requests
+        if requests is not None:
+            self.metrics.sampled = requests.outcomes
         self._token = token.encode()
         self._max_body_bytes = max_body_bytes
         self._loading = asyncio.Lock()
@@ -79,6 +91,8 @@ class InferenceApp:
                 await send({"type": "lifespan.startup.complete"})
             else:
                 self._thread.shutdown(wait=True, cancel_futures=True)
+                if self.requests is not None:
+                    self.requests.close()
                 self.repository.close()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
@@ -177,6 +191,8 @@ class InferenceApp:
         self.metrics.rows[(model, vector.source)] += request.rows
         for view, places in vector.unknown.items():
             self.metrics.unknown[(model, view)] += len(places)
+        if self.requests is not None:
+            self.requests.offer(served, request, vector)
         return outputs, {**served.parameters, **vector.parameters}
 
     async def _load(self, name: str) -> str:

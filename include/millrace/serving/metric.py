@@ -17,6 +17,7 @@ class Metrics:
         self.requests: dict[tuple[str, str, int], int] = defaultdict(int)
         self.rows: dict[tuple[str, str], int] = defaultdict(int)
         self.unknown: dict[tuple[str, str], int] = defaultdict(int)
+        self.sampled: Mapping[tuple[str, str], int] = {}
         self.loads: dict[tuple[str, str], int] = defaultdict(int)
         self._buckets: dict[tuple[str, str], list[int]] = {}
         self._seconds: dict[tuple[str, str], float] = defaultdict(float)
@@ -61,6 +62,9 @@ class Metrics:
         _head(out, "millrace_unknown_entities_total", "counter", "Lookups that found nothing in the online store.")
         for (model, view), count in self.unknown.items():
             out.append(f"millrace_unknown_entities_total{_labels(model=model, view=view)} {count}")
+        _head(out, "millrace_sampled_rows_total", "counter", "Rows drawn for comparison, by what became of them.")
+        for (model, outcome), count in list(self.sampled.items()):
+            out.append(f"millrace_sampled_rows_total{_labels(model=model, outcome=outcome)} {count}")
         _head(out, "millrace_loads_total", "counter", "Releases asked to be loaded, by outcome.")
         for (model, outcome), count in self.loads.items():
             out.append(f"millrace_loads_total{_labels(model=model, outcome=outcome)} {count}")

@@ -14,7 +14,8 @@ from millrace.errors import DeploymentError, ReleaseRefusedError
 from millrace.governance.release import Release, Releases
 from millrace.package import Package
 from millrace.settings import Settings
-from millrace.spec import UseCaseSpec
+from millrace.spec import DomainSpec, UseCaseSpec, load_domain
+from millrace.step.path_proof import prove_paths
 
 log = logging.getLogger(__name__)
 
@@ -60,18 +61,24 @@ def deploy_release(use_case: UseCaseSpec, release: Release, *, settings: Setting
 def verify_deployment(use_case: UseCaseSpec, *, settings: Settings) -> dict[str, Any]:
     """Ask the live service for its golden rows: it must be the release in force that answers, to 1e-6.
 
+    Then real rows of its holdout go both ways: by key through the online store and the service, and as of the same
+    instant through the lake and the package. Every feature must be equal, every prediction to 1e-6.
+
     Returns:
-        `use_case`, `release`, `package`, `rows`, `max_abs_diff` and `service`.
+        `use_case`, `release`, `package`, `rows`, `max_abs_diff`, `service`, and `paths` (what was compared both ways).
 
     Raises:
         ReleaseRefusedError: no release of the use case is in force.
-        DeploymentError: another release or other predictions answer, or nobody does.
+        DeploymentError: another release or other predictions answer, or nobody does; or a feature is not the same
+            online and offline.
     """
     in_force = _in_force(use_case, settings)
     package = Package.open(settings.packages / in_force.package, in_force.package)
-    report = probe_service(_client(settings), use_case.name, in_force.version, package)
+    client = _client(settings)
+    report = probe_service(client, use_case.name, in_force.version, package)
     log.info("release %d of %s proven by %d golden rows", report.release, use_case.name, report.rows)
-    return {"use_case": use_case.name, **asdict(report), "service": settings.serving_url}
+    paths = prove_paths(use_case, in_force, package, client=client, settings=settings)
+    return {"use_case": use_case.name, **asdict(report), "service": settings.serving_url, "paths": paths.to_dict()}
 
 
 def _in_force(use_case: UseCaseSpec, settings: Settings) -> Release:
@@ -96,7 +103,14 @@ def _reference(use_case: UseCaseSpec, release: Release, settings: Settings) -> R
         threshold=release.threshold if use_case.problem == "binary" else None,
         effective_at=release.effective_at,
         feature_service=release.feature_service,
+        request_sample=use_case.monitoring.request_sample,
+        personal=_personal(load_domain(settings.dags, use_case.domain)),
     )
+
+
+def _personal(domain: DomainSpec) -> list[str]:
+    """Columns of any source that are personal data."""
+    return sorted({name for source in domain.sources.values() for name in source.pii})
 
 
 def _load(use_case: UseCaseSpec, ref: ReleaseRef, settings: Settings) -> dict[str, Any]:

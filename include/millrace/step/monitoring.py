@@ -31,6 +31,7 @@ from millrace.monitoring.prediction_log import (
 from millrace.monitoring.reference import PREDICTION, Reference, load_reference, load_sample, spread
 from millrace.settings import Settings
 from millrace.spec import DomainSpec, UseCaseSpec, load_domain
+from millrace.step.released import released_spec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -90,7 +91,8 @@ def measure_drift(use_case: UseCaseSpec, domain: DomainSpec, partition: str, *, 
     if release is None:
         return DriftReport(use_case=use_case.name, partition=partition, reason=NO_RELEASE)
     reference = load_reference(release.reference, settings=settings)
-    rows = Table(settings.lake, use_case.table("scored_features")).read(partitions=[partition])
+    use_case = released_spec(use_case, release, settings=settings)
+    rows = Table(settings.lake, use_case.service_table("scored_features")).read(partitions=[partition])
     rows = rows.sort_by([("event_timestamp", "ascending"), ("key", "ascending")])
     columns = measure_columns(reference, {name: rows.column(name) for name in reference.features})
     prediction = measure_column(PREDICTION, reference.prediction, live.column("prediction"))
@@ -151,11 +153,22 @@ def decide_retraining(
     performance: PerformanceReport,
     *,
     settings: Settings,
+    beside: Sequence[str] = (),
     actor: str = "system",
 ) -> Decision:
     """Decide whether to train again, and write it to the ledger once, effective at the partition's end.
 
     Where nothing scored the partition the answer is no with the reason `no_release`, and nothing is written.
+
+    Args:
+        use_case: its use case.
+        partition: key of the partition.
+        drift: of the partition.
+        performance: of the partition.
+        settings: this installation.
+        beside: sentences on what else was measured. They decide nothing and stand after the reasons, not in the
+            ledger: they follow the online store and are others when it has caught up.
+        actor: who asked.
     """
     from millrace.evaluation.metric import METRICS
 
@@ -172,8 +185,9 @@ def decide_retraining(
         since_retrain=_since_retrain(ledger, use_case, domain, partition),
         title=METRICS[performance.metric].title,
     )
+    told = dataclasses.replace(decision, reasons=[*decision.reasons, *beside])
     if decision.cause != NO_RELEASE:
-        MonitorResults(settings).put(use_case.name, partition, "decision", decision.to_dict())
+        MonitorResults(settings).put(use_case.name, partition, "decision", told.to_dict())
         ledger.append(
             "retrain_decided",
             use_case=use_case.name,
@@ -183,7 +197,7 @@ def decide_retraining(
             payload={**decision.to_dict(), "reference": drift.reference},
         )
     log.info("%s %s: retrain %s (%s)", use_case.name, partition, decision.retrain, decision.cause)
-    return decision
+    return told
 
 
 def measure_live_gain(

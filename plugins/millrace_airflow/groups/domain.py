@@ -15,7 +15,12 @@ from millrace_airflow.groups import text
 from millrace_airflow.groups.form import replay_form
 from millrace_airflow.operators.arrival import FindArrivalsOperator, RequestPartitionOperator
 from millrace_airflow.operators.base import PARTITION_KEY
-from millrace_airflow.operators.features import BuildFeaturesOperator, MaterializeFeaturesOperator
+from millrace_airflow.operators.features import (
+    AnnounceFeaturesOperator,
+    BuildFeaturesOperator,
+    MaterializeFeaturesOperator,
+    MaterializeViewOperator,
+)
 from millrace_airflow.operators.ingestion import IngestPartitionOperator
 from millrace_airflow.operators.replay import STALE, ListStalePartitionsOperator, ReplayQuarantineOperator
 from millrace_airflow.operators.validation import ValidatePartitionOperator
@@ -123,13 +128,24 @@ class DomainDags:
         """The feature tables of the partition."""
         return BuildFeaturesOperator(task_id="build_features", domain=self.spec.name, partition=partition)
 
-    def materialize_features(self, partition: Any = PARTITION_KEY) -> MaterializeFeaturesOperator:
-        """The online store; announces `<domain>/features`."""
-        return MaterializeFeaturesOperator(
-            task_id="materialize_features",
+    def materialize_features(self) -> TaskGroup:
+        """The online store, one mapped task a view; then `<domain>/features` is announced."""
+        with TaskGroup(group_id="materialize_features") as group:
+            views = MaterializeViewOperator.partial(
+                task_id="materialize_view", domain=self.spec.name, map_index_template="{{ task.view }}"
+            ).expand(view=list(self.spec.feature_tables))
+            views >> self.announce_features()
+        return group
+
+    def announce_features(self, partition: Any = PARTITION_KEY) -> AnnounceFeaturesOperator:
+        """Announces `<domain>/features` of the partition, once: when all views have it."""
+        return AnnounceFeaturesOperator(
+            task_id="announce_features",
             domain=self.spec.name,
             partition=partition,
             outlets=[features_of(self.spec)],
+            # Mapping over no views at all is a skip, not a success.
+            trigger_rule="all_success" if self.spec.feature_tables else "none_failed",
         )
 
     # --- tasks of replay
@@ -155,11 +171,17 @@ class DomainDags:
         )
 
     def recompute(self, stale: ListStalePartitionsOperator) -> Any:
-        """build → materialize of each of them; each announces `<domain>/features` under its own key."""
+        """build → materialize → announce of each of them by itself, under its own key.
+
+        Airflow maps no task within a mapped group, so one task brings all views to the store.
+        """
 
         @task_group(group_id="recompute")
         def recompute(partition: Any) -> None:
-            self.build_features(partition) >> self.materialize_features(partition)
+            materialize = MaterializeFeaturesOperator(
+                task_id="materialize_features", domain=self.spec.name, partition=partition
+            )
+            self.build_features(partition) >> materialize >> self.announce_features(partition)
 
         return recompute.expand(partition=stale.output)
 

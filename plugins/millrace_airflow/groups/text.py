@@ -23,8 +23,8 @@ def data(domain: DomainSpec) -> str:
 {domain.description}
 
 Each source is ingested and held against its contract; rows that fail it go to quarantine, never away. Then the
-feature tables of the {domain.grain} are computed and their newest values brought to the online store, which starts
-the scoring of every use case on this domain.
+feature tables of the {domain.grain} are computed and their newest values brought to the online store, one mapped task
+a view; when all views have them, the features are announced, which starts the scoring of every use case on this domain.
 
 **To run it again:** trigger it with the same partition key, clear the run, or start a backfill over partition
 dates. What is there already stays as it is. **If a task fails:** its log names the table, the partition and the
@@ -106,6 +106,15 @@ Joins the labels known by the partition's end, measures drift against the releas
 A drop of more than {rules.performance_drop} against the release's holdout asks for training; so does a release older
 than {rules.max_age_partitions} partitions. Drift alone is named, and never retrains.
 **`decide_retraining`** returns the decision with its reasons; *Drift report* on `measure_drift` is Evidently's page.
+
+`measure_freshness` holds the views in the online store that the use case reads against their objectives
+(`freshness_hours`), as of the end of the partition. What is stale, or a store that does not answer, is named among the
+reasons as *Not fresh* and *Freshness is not known*; run `{use_case.domain}_data` for the newest partition.
+
+`measure_skew` looks a sample of the rows asked of the online service up again in the lake, as of the same instant. Any
+difference is a fault or a late correction that the online store has not got yet: *Skew report* names feature, key and
+both values. What differs is named among the reasons, as *Skew:* over a share of {rules.skew_share:g}, and never
+retrains.
 """
 
 

@@ -11,6 +11,7 @@ from millrace.settings import settings
 from millrace.spec import load_domain, load_policy, load_use_case
 from millrace_airflow.assets import features_of, on_condition, predictions_of, retrain_request_of
 from millrace_airflow.groups import text
+from millrace_airflow.operators.base import MillraceOperator
 from millrace_airflow.operators.deployment import DeployReleaseOperator, VerifyDeploymentOperator
 from millrace_airflow.operators.evaluation import CheckGatesOperator, EvaluateCandidatesOperator
 from millrace_airflow.operators.governance import (
@@ -24,7 +25,9 @@ from millrace_airflow.operators.monitoring import (
     DecideRetrainingOperator,
     JoinLabelsOperator,
     MeasureDriftOperator,
+    MeasureFreshnessOperator,
     MeasurePerformanceOperator,
+    MeasureSkewOperator,
 )
 from millrace_airflow.operators.scoring import ScorePartitionOperator
 from millrace_airflow.operators.training import BuildTrainingSetOperator, TrainCandidateOperator
@@ -259,14 +262,29 @@ class UseCaseDags:
         """On the labels that arrived."""
         return MeasurePerformanceOperator(task_id="measure_performance", use_case=self.spec.name)
 
+    def measure_freshness(self) -> MeasureFreshnessOperator:
+        """Of the views in the online store, against their objectives."""
+        return MeasureFreshnessOperator(task_id="measure_freshness", use_case=self.spec.name)
+
+    def measure_skew(self) -> MeasureSkewOperator:
+        """Of sampled online rows, against the lake as of the same instant."""
+        return MeasureSkewOperator(task_id="measure_skew", use_case=self.spec.name)
+
     def decide_retraining(
-        self, drift: MeasureDriftOperator, performance: MeasurePerformanceOperator
+        self, drift: MeasureDriftOperator, performance: MeasurePerformanceOperator, *beside: MillraceOperator
     ) -> DecideRetrainingOperator:
-        """Yes or no, with reasons; a yes is announced and starts `<uc>_train`."""
+        """Yes or no, with reasons; a yes is announced and starts `<uc>_train`.
+
+        Args:
+            drift: the task that measured it.
+            performance: the task that measured it.
+            beside: tasks that return `reasons`, which are named and decide nothing.
+        """
         return DecideRetrainingOperator(
             task_id="decide_retraining",
             use_case=self.spec.name,
             drift=drift.output,
             performance=performance.output,
+            beside=[task.output for task in beside],
             outlets=[on_condition(retrain_request_of(self.spec))],
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from millrace_airflow.assets import on_condition, retrain_request_of
-from millrace_airflow.links import REPORTS, DriftReportLink, RunbookLink
+from millrace_airflow.links import REPORTS, DriftReportLink, RunbookLink, SkewReportLink
 from millrace_airflow.operators.base import UseCaseOperator
 
 
@@ -51,20 +51,48 @@ class MeasurePerformanceOperator(UseCaseOperator):
         return report.to_dict()
 
 
+class MeasureFreshnessOperator(UseCaseOperator):
+    """Hold the use case's views in the online store against their objectives, as of the partition's end."""
+
+    def execute(self, context: Any) -> dict[str, Any]:
+        """Return the verdict, the stale views, and a sentence for each of them."""
+        from millrace.step.freshness import watch_freshness
+
+        report = watch_freshness(self.use_case_spec(), self.domain_spec(), self.partition_key(), settings=self.settings)
+        return report.to_dict()
+
+
+class MeasureSkewOperator(UseCaseOperator):
+    """Hold the features of sampled online rows against those of the lake as of the same instant."""
+
+    operator_extra_links: ClassVar[Sequence[Any]] = (SkewReportLink(), RunbookLink())
+
+    def execute(self, context: Any) -> dict[str, Any]:
+        """Return the features that differ, the share of rows, and a sentence where there are any."""
+        from millrace.step.skew import measure_skew
+
+        report = measure_skew(self.use_case_spec(), self.domain_spec(), self.partition_key(), settings=self.settings)
+        if report.report:
+            self.links["Skew report"] = f"{REPORTS}/{Path(report.report).relative_to(self.settings.reports)}"
+        return report.to_dict()
+
+
 class DecideRetrainingOperator(UseCaseOperator):
     """Decide whether to train again, and say why or why not; a yes starts the training DAG by asset event.
 
     Args:
         drift: what `MeasureDriftOperator` returned.
         performance: what `MeasurePerformanceOperator` returned.
+        beside: what else was measured, each with its `reasons`: they are named and decide nothing.
     """
 
-    template_fields: Sequence[str] = ("use_case", "partition", "drift", "performance")
+    template_fields: Sequence[str] = ("use_case", "partition", "drift", "performance", "beside")
 
-    def __init__(self, *, drift: Any, performance: Any, **kwargs: Any) -> None:
+    def __init__(self, *, drift: Any, performance: Any, beside: Any = (), **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.drift = drift
         self.performance = performance
+        self.beside = beside
 
     def execute(self, context: Any) -> dict[str, Any]:
         """Return the decision with its reasons."""
@@ -79,6 +107,7 @@ class DecideRetrainingOperator(UseCaseOperator):
             DriftReport.from_dict(self.drift),
             PerformanceReport.from_dict(self.performance),
             settings=self.settings,
+            beside=[reason for report in self.beside for reason in report["reasons"]],
         )
         if decision.retrain:
             asset = retrain_request_of(use_case)

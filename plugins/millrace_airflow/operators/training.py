@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from millrace.artifact import DatasetRef
+from millrace_airflow.connections import airflow_connections
 from millrace_airflow.links import RegistryLink, RunbookLink
 from millrace_airflow.operators.base import UseCaseOperator
 
@@ -20,7 +21,9 @@ class BuildTrainingSetOperator(UseCaseOperator):
 
         use_case = self.use_case_spec()
         fix_policy(use_case, self.policy_spec(), settings=self.settings)
-        ref = build_training_set(use_case, self.domain_spec(), self.partition_key(), settings=self.settings)
+        ref = build_training_set(
+            use_case, self.domain_spec(), self.partition_key(), settings=self.settings, connections=airflow_connections
+        )
         self.note_wrote(ref)
         return ref.to_dict()
 

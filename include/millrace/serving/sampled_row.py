@@ -1,0 +1,86 @@
+"""One row that was asked by key, as the request log keeps it: a line of JSON, read back by whoever compares."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Self
+
+import orjson
+
+log = logging.getLogger(__name__)
+FOLDER = "requests"
+SUFFIX = ".jsonl"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampledRow:
+    """What the model saw of one entity, and as of when.
+
+    Attributes:
+        release: version of the release that answered.
+        package: its package, which says what the columns mean.
+        effective_at: the earliest of the marks, in microseconds since 1970.
+        recorded_at: wall clock, in microseconds since 1970.
+        marks: view → instant through which it was materialized when its values were read, likewise.
+        columns: join keys, the row's columns that a function reads, and every feature that did not come with the
+            request; a missing value is None.
+    """
+
+    release: int
+    package: str
+    effective_at: int
+    recorded_at: int
+    marks: dict[str, int]
+    columns: dict[str, Any]
+
+    def to_bytes(self) -> bytes:
+        """One line; floats keep their shortest exact form, NaN is null."""
+        return orjson.dumps(self, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE)
+
+    @classmethod
+    def from_bytes(cls, line: bytes) -> Self | None:
+        """The row of a line; None where it is not whole, as the last one of a killed process may be."""
+        try:
+            plain = orjson.loads(line)
+            row = cls(**plain)
+        except (orjson.JSONDecodeError, TypeError):
+            return None
+        return row if isinstance(row.marks, Mapping) and isinstance(row.columns, Mapping) else None
+
+
+def microseconds(moment: datetime) -> int:
+    """An instant as microseconds since 1970."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def instant(value: int) -> datetime:
+    """The UTC instant so many microseconds after 1970."""
+    return _EPOCH + timedelta(microseconds=value)
+
+
+def read_sampled(serving_dir: Path, use_case: str) -> Iterator[SampledRow]:
+    """The rows kept of a use case, in the order of files and lines; a file that goes meanwhile is passed over."""
+    for path in log_files(serving_dir / FOLDER / use_case):
+        torn = 0
+        try:
+            with path.open("rb") as file:
+                for line in file:
+                    if (row := SampledRow.from_bytes(line)) is None:
+                        torn += 1
+                    else:
+                        yield row
+        except FileNotFoundError:
+            continue
+        if torn:
+            log.warning("%s: %d lines are no sampled rows and are passed over", path, torn)
+
+
+def log_files(folder: Path) -> list[Path]:
+    """The files of a request log, the oldest first."""
+    return sorted(folder.glob(f"*{SUFFIX}"))
