@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from millrace.governance.monitor_result import MonitorResults
 from millrace.governance.release import Release, Releases
 from millrace.governance.state import writing
 from millrace.lake import Table
-from millrace.package import Package
+from millrace.package import FeatureSpec, OnDemandFunctions, Package, read_sources
 from millrace.settings import Settings
 from millrace.spec import DomainSpec, PolicySpec, UseCaseSpec, load_domain, load_policy, load_use_case
 from millrace.step.evaluation import check_gates, evaluate_candidates
@@ -35,6 +36,7 @@ from millrace.training import assemble_partition, train_package
 from millrace.training.training_set import load_training_set
 
 pytestmark = pytest.mark.integration
+ROOT = Path(__file__).resolve().parents[2]
 MONTHS = ["2013-01", "2013-02", "2013-03", "2013-04"]
 INSTANT = pa.timestamp("us", "UTC")
 QUICK = {
@@ -75,18 +77,25 @@ def flights(
         "label": pa.array(label, mask=np.arange(size) % 40 == 3),
         "label_known_at": pa.array([moment + timedelta(hours=5) for moment in at], INSTANT),
     }
-    for name in use_case.features.columns:
-        if name in use_case.features.categories:
-            columns[name] = generator.choice(["EWR", "JFK", "LGA"], size).tolist()
+    for column in FeatureSpec.of(use_case, domain).inputs:
+        if column.kind == "category":
+            columns[column.name] = generator.choice(["EWR", "JFK", "LGA"], size).tolist()
         else:
-            columns[name] = signal if name == "temp" else generator.normal(size=size)
-    return pa.table(columns)
+            columns[column.name] = signal if column.name == "temp" else generator.normal(size=size)
+    return functions(use_case, domain).add_table(pa.table(columns))
+
+
+def functions(use_case: UseCaseSpec, domain: DomainSpec) -> OnDemandFunctions:
+    """The functions of a use case as they are shipped."""
+    features = FeatureSpec.of(use_case, domain)
+    return OnDemandFunctions(features, read_sources(features.on_demand, ROOT / "dags" / "domains"))
 
 
 def build(use_case: UseCaseSpec, domain: DomainSpec, months: list[str], settings: Settings) -> DatasetRef:
-    table = Table(settings.lake, use_case.table("training_set"))
+    table = Table(settings.lake, use_case.service_table("training_set"))
+    hidden = FeatureSpec.of(use_case, domain).hidden
     refs = [
-        table.replace(assemble_partition(use_case, flights(use_case, domain, month)), partition=month)
+        table.replace(assemble_partition(use_case, flights(use_case, domain, month), hidden=hidden), partition=month)
         for month in months
     ]
     return DatasetRef(
@@ -110,11 +119,20 @@ def train(
     """Train quickly and without a registry; with `through` a model that sees more than it should."""
     holdout, through = months[-1], through or months[-2]
     cut = iso(domain.partition(through).end)
-    rows = load_training_set(use_case, ref, lake=settings.lake, through=through, known_until=cut)
+    hidden = FeatureSpec.of(use_case, domain).hidden
+    rows = load_training_set(use_case, ref, lake=settings.lake, through=through, known_until=cut, hidden=hidden)
     found = []
     for name in use_case.candidates:
         trained = train_package(
-            use_case, domain, name, rows, table=ref.table, holdout=holdout, known_until=cut, store=settings.packages
+            use_case,
+            domain,
+            name,
+            rows,
+            table=ref.table,
+            holdout=holdout,
+            known_until=cut,
+            store=settings.packages,
+            functions=functions(use_case, domain),
         )
         found.append(
             ModelRef(
@@ -169,11 +187,11 @@ def score(
         "arr_delay": pa.array([None if item is None else item * 60 for item in rows.column("label").to_pylist()]),
         "route": ["A-B"] * size,
         "tailnum": ["N1"] * size,
-        **{name: rows.column(name) for name in use_case.features.row},
+        **{item.name: rows.column(item.name) for item in FeatureSpec.of(use_case, domain).request},
     }
     Table(settings.lake, domain.clean_table("flights")).replace(pa.table(clean), partition=month)
     features = rows.select(["key", "event_timestamp", *use_case.features.columns])
-    Table(settings.lake, use_case.table("scored_features")).replace(features, partition=month)
+    Table(settings.lake, use_case.service_table("scored_features")).replace(features, partition=month)
     scores = {
         "key": rows.column("key"),
         "event_timestamp": rows.column("event_timestamp"),
@@ -287,7 +305,7 @@ def test_labels_drift_and_performance_lead_to_one_decision(
     # 1 in 40 has no outcome, and the last five hours' flights land after the month's end.
     known = int(np.sum((np.arange(1200) % 40 != 3) & (np.arange(1200) * 30 * 24 / 1200 + 5 <= 30 * 24)))
     assert (labels.labelled, labels.unlabelled) == (known, 1200 - known)
-    assert drift.features == 27
+    assert drift.features == len(use_case.features.columns)
     assert drift.drifted == []
     assert drift.prediction_psi < 0.25
     assert (settings.reports / use_case.name / "drift" / "2013-04.html").stat().st_size > 100_000
@@ -307,5 +325,8 @@ def test_labels_drift_and_performance_lead_to_one_decision(
     again = monitor()
     assert again[1:] == (drift, performance, decision)
     assert not again[0].ref.changed
-    assert Ledger(settings).head() == head
+    beside = ["Not fresh: planes was never brought to the online store."]
+    told = decide_retraining(use_case, "2013-04", drift, performance, settings=settings, beside=beside)
+    assert told.reasons == [*decision.reasons, *beside]
+    assert Ledger(settings).head() == head, "what decides nothing makes no other decision"
     assert all(len(str(item.to_dict())) < 4096 for item in again)

@@ -4,31 +4,47 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 import pyarrow as pa
 
 from millrace.artifact import DatasetRef, ModelRef, iso
+from millrace.ingestion import Connections
+from millrace.ingestion.connection import environment_connections
+from millrace.package import Column, FeatureSpec
 from millrace.registry.mlflow_tracking import log_candidate
 from millrace.settings import Settings
 from millrace.spec import DomainSpec, UseCaseSpec, refuse_leaks
-from millrace.step.retrieval import entity_rows, historical_features
+from millrace.step.engine import engine_of, for_workers
+from millrace.step.feature_registry import apply_features
+from millrace.step.retrieval import load_functions
+from millrace.step.retrieval_split import labelled_features
 from millrace.training import assemble_training_set, find_holdout, train_package
 from millrace.training import training_set as table
 
 log = logging.getLogger(__name__)
 
 
-def build_training_set(use_case: UseCaseSpec, domain: DomainSpec, holdout: str, *, settings: Settings) -> DatasetRef:
-    """Bring `<uc>/training_set` up to a holdout: labels, and features as known at each row's instant.
+def build_training_set(
+    use_case: UseCaseSpec,
+    domain: DomainSpec,
+    holdout: str,
+    *,
+    settings: Settings,
+    connections: Connections = environment_connections,
+) -> DatasetRef:
+    """Bring `<uc>/training_set/<service>` up to a holdout: labels, and features as known at each row's instant.
 
-    Partitions whose clean rows, features and definitions did not change are not computed again.
+    Partitions whose clean rows, features and definitions did not change are not computed again. Several are worked on
+    as the domain's engine does; of a single one the engine gets the entity rows, split by time.
 
     Args:
         use_case: whose training set.
         domain: its domain.
         holdout: key of the partition kept back for evaluation, the last one built.
         settings: this installation.
+        connections: gives the connection of a name, where the domain's engine runs elsewhere.
 
     Returns:
         The whole table; `known_until` is the end of the holdout.
@@ -36,19 +52,22 @@ def build_training_set(use_case: UseCaseSpec, domain: DomainSpec, holdout: str, 
     Raises:
         TrainingError: a partition was never validated, or the holdout lies before the first.
         SpecError: a feature or the label's instant is known too late, by the domain's own word.
+        EngineError: the domain's engine cannot be reached.
     """
     refuse_leaks(use_case, domain)
+    features = FeatureSpec.of(use_case, domain)
+    functions = load_functions(features, settings=settings).sources
+    with engine_of(domain, connections=connections) as engine:
+        joined = partial(labelled_features, use_case, domain, settings=for_workers(settings), engine=engine)
 
-    def rows_of(partition: str) -> pa.Table:
-        rows = entity_rows(use_case, domain, partition, settings=settings)
-        joined = historical_features(
-            use_case, domain, rows.drop_columns(["label", "label_known_at"]), settings=settings
+        def each(write: Callable[[str], DatasetRef], stale: Sequence[str]) -> Iterable[DatasetRef]:
+            if stale and features.lookups:  # once, here, so that workers find it done
+                apply_features(domain, [use_case], settings=settings)
+            return engine.map(write, stale) if len(stale) > 1 else map(write, stale)
+
+        return assemble_training_set(
+            use_case, domain, holdout, lake=settings.lake, rows_of=joined, each=each, functions=functions
         )
-        for name in ("label", "label_known_at"):
-            joined = joined.append_column(name, rows.column(name))
-        return joined
-
-    return assemble_training_set(use_case, domain, holdout, lake=settings.lake, rows_of=rows_of)
 
 
 def load_training_set(
@@ -59,6 +78,7 @@ def load_training_set(
     through: str | None = None,
     partitions: Sequence[str] | None = None,
     known_until: str | None = None,
+    hidden: Sequence[Column] = (),
 ) -> pa.Table:
     """Rows of a training set whose labels were known by its `known_until`, in time order, with their `partition`.
 
@@ -69,9 +89,16 @@ def load_training_set(
         through: last partition to read.
         partitions: the partitions to read; `through` is then ignored.
         known_until: an earlier ISO instant that labels must be known by.
+        hidden: columns to read beside the features, such as functions compute with.
     """
     return table.load_training_set(
-        use_case, ref, lake=settings.lake, through=through, partitions=partitions, known_until=known_until
+        use_case,
+        ref,
+        lake=settings.lake,
+        through=through,
+        partitions=partitions,
+        known_until=known_until,
+        hidden=hidden,
     )
 
 
@@ -101,7 +128,11 @@ def train_candidate(
     holdout = find_holdout(domain, training_set)
     known_until = iso(holdout.start)
     before = holdout.shift(-1).key
-    rows = load_training_set(use_case, training_set, settings=settings, through=before, known_until=known_until)
+    features = FeatureSpec.of(use_case, domain)
+    functions = load_functions(features, settings=settings)
+    rows = load_training_set(
+        use_case, training_set, settings=settings, through=before, known_until=known_until, hidden=features.hidden
+    )
     trained = train_package(
         use_case,
         domain,
@@ -111,6 +142,7 @@ def train_candidate(
         holdout=holdout.key,
         known_until=known_until,
         store=settings.packages,
+        functions=functions,
     )
     manifest = trained.package.manifest
     ref = ModelRef(

@@ -75,3 +75,13 @@ def test_nothing_released_is_nothing_deployed(settings: Settings, sealed: tuple)
     with pytest.raises(ReleaseRefusedError, match="no release of 'flight_delay' is in force"):
         deploy_release(spec, release_of(packages[0], 1, MARCH), settings=settings)
     assert not pointer_path(settings.serving_dir, "flight_delay").exists()
+
+
+def test_the_service_is_told_what_it_may_keep_of_requests(house: House) -> None:
+    specs = house.settings.dags / "domains" / "flights.yaml"
+    plain = specs.read_text()
+    specs.write_text(plain.replace("    key: [tailnum]\n", "    key: [tailnum]\n    pii: {tailnum: tokenise}\n"))
+    deploy_release(house.spec, record(house.settings, release_of(house.packages[0], 1, MARCH)), settings=house.settings)
+    pointer = read_pointer(pointer_path(house.settings.serving_dir, "flight_delay"))
+    assert pointer.personal == ["tailnum"]
+    assert pointer.request_sample == house.spec.monitoring.request_sample == 0.01

@@ -20,7 +20,7 @@ from tests.unit.features import clean
 
 from millrace.errors import FeatureError
 from millrace.lake import Table
-from millrace.online import OnlineReader
+from millrace.online import open_reader
 from millrace.settings import Settings
 from millrace.spec import DomainSpec, UseCaseSpec, load_domain, load_use_case
 from millrace.step.feature_registry import apply_features
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.integration
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """An installation with the features of four months built and those of January materialized."""
     base = tmp_path_factory.mktemp("features")
-    shutil.copytree(ROOT / "dags", base / "dags", ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    shutil.copytree(ROOT / "dags", base / "dags", ignore=shutil.ignore_patterns("flight*.py", "__pycache__"))
     settings = Settings.load(
         {"MILLRACE_ROOT": str(ROOT), "MILLRACE_VAR": str(base / "var"), "MILLRACE_DAGS": str(base / "dags")}
     )
@@ -67,7 +67,7 @@ def entities(installation: Settings, domain: DomainSpec, use_case: UseCaseSpec) 
 def fresh(installation: Settings, tmp_path: Path) -> Settings:
     """The same lake with an online store and a registry of the test's own."""
     return replace(
-        installation, online_store=tmp_path / "online.db", registry_url=f"sqlite:///{tmp_path / 'registry.db'}"
+        installation, online_store=str(tmp_path / "online.db"), registry_url=f"sqlite:///{tmp_path / 'registry.db'}"
     )
 
 
@@ -168,14 +168,14 @@ def test_the_online_store_answers_like_history_as_of_its_high_water_mark(
 ) -> None:
     report = materialize_features(domain, "2013-04", settings=fresh)
     end = domain.partition("2013-04").end
-    assert report.high_water_mark == "2013-05-01T04:00:00Z"
-    assert report.rows["origin_weather"] == 3
+    assert {view.high_water_mark for view in report.views} == {"2013-05-01T04:00:00Z"}
+    assert {view.view: view.rows for view in report.views}["origin_weather"] == 3
     keys = entities.take(pa.array([*range(0, 600, 11), 0])).drop("event_timestamp")
     keys = keys.append_column("event_timestamp", pa.array([end] * keys.num_rows, pa.timestamp("us", "UTC")))
     assert keys.column("tailnum").null_count
     offline = historical_features(use_case, domain, keys, settings=fresh)
     online = online_features(use_case, domain, keys, settings=fresh)
-    reader = OnlineReader(fresh.online_store)
+    reader = open_reader(fresh.online_store)
     for view, features in use_case.features.views.items():
         own = list(zip(*(keys.column(key).to_pylist() for key in domain.feature_tables[view].entities), strict=True))
         rows = reader.read(view, own, features)
@@ -187,13 +187,17 @@ def test_the_online_store_answers_like_history_as_of_its_high_water_mark(
 
 def test_materializing_again_or_an_older_month_changes_nothing(fresh: Settings, domain: DomainSpec) -> None:
     def content() -> dict[str, Any]:
-        reader = OnlineReader(fresh.online_store)
+        reader = open_reader(fresh.online_store)
         keys = {"carrier_delays": clean.CARRIERS, "origin_weather": clean.ORIGINS}
         return {view: reader.read_rows(view, [(key,) for key in names]) for view, names in keys.items()}
 
     first = materialize_features(domain, "2013-04", settings=fresh)
     before = content()
-    assert materialize_features(domain, "2013-04", settings=fresh) == first
+    again = materialize_features(domain, "2013-04", settings=fresh)
+    assert {view.offered for view in again.views} == {0}
+    assert [(view.view, view.rows, view.high_water_mark) for view in again.views] == [
+        (view.view, view.rows, view.high_water_mark) for view in first.views
+    ]
     assert content() == before
     materialize_features(domain, "2013-02", settings=fresh)
     assert content() == before
@@ -224,7 +228,7 @@ def test_feast_materializes_pushes_and_reads_unchanged(
     assert answer["carrier_late_share_7d"][0] == 0.5, "an older row must not overwrite a newer one"
 
 
-def test_applying_again_costs_nothing_and_a_changed_service_needs_a_new_name(
+def test_applying_again_costs_nothing_and_a_service_that_nobody_released_changes_in_place(
     fresh: Settings, domain: DomainSpec, use_case: UseCaseSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import millrace.features.feast_registry as registry
@@ -236,13 +240,14 @@ def test_applying_again_costs_nothing_and_a_changed_service_needs_a_new_name(
         patched.delattr(registry, "apply_definitions")
         assert apply_features(domain, [use_case], settings=fresh) == digest
     services = registry.open_store(fresh, revision="both").list_feature_services()
-    assert {service.name for service in services} == {"flight_delay_v1", "flight_duration_v1"}
+    assert {service.name for service in services} == {"flight_delay_v2", "flight_duration_v2"}
     assert all(service.owner == "admin" and service.description for service in services)
     fewer = use_case.features.model_copy(update={"views": {"origin_weather": ["temp"]}})
-    with pytest.raises(FeatureError, match="new name"):
-        apply_features(domain, [use_case.model_copy(update={"features": fewer})], settings=fresh)
-    renamed = fewer.model_copy(update={"name": "flight_delay_v2"})
-    apply_features(domain, [use_case.model_copy(update={"features": renamed})], settings=fresh)
+    apply_features(domain, [use_case.model_copy(update={"features": fewer})], settings=fresh)
+    found = registry.open_store(fresh, revision="fewer").get_feature_service(fewer.name)
+    assert [item.name for item in found.feature_view_projections if item.name in domain.feature_tables] == [
+        "origin_weather"
+    ]
 
 
 def test_a_view_of_another_domain_is_not_taken_over(fresh: Settings, domain: DomainSpec, use_case: UseCaseSpec) -> None:
@@ -304,9 +309,9 @@ def test_feasts_own_command_line_works_on_the_repository(
     listed = subprocess.run(
         [*feast, "feature-services", "list"], env=environment, capture_output=True, text=True, check=True
     )
-    assert "flight_duration_v1" in listed.stdout
+    assert "flight_duration_v2" in listed.stdout
     moments = ["2013-03-20T00:00:00", "2013-04-01T04:00:00"]
     subprocess.run([*feast, "materialize", *moments], env=environment, capture_output=True, text=True, check=True)
     assert (
-        OnlineReader(fresh.online_store).read("carrier_delays", [("UA",)], ["carrier_late_share_7d"])[0][0] is not None
+        open_reader(fresh.online_store).read("carrier_delays", [("UA",)], ["carrier_late_share_7d"])[0][0] is not None
     )

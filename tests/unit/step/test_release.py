@@ -95,7 +95,7 @@ def test_a_release_binds_all_that_was_judged(case: Case) -> None:
     release = run_story(case, "a", "2013-03")
     evaluation = case.evaluation("a", "2013-03")
     assert (release.package, release.evidence) == (digest("a"), evaluation.evidence)
-    assert (release.effective_at, release.feature_service) == ("2013-04-01T04:00:00Z", "flight_delay_v1")
+    assert (release.effective_at, release.feature_service) == ("2013-04-01T04:00:00Z", "flight_delay_v2")
     assert (release.reference, release.threshold, release.policy) == (digest("reference"), 0.5, evaluation.policy)
     assert (release.replaces, release.registry_version) == (0, 1)
 

@@ -18,7 +18,7 @@ from tests.unit.deployment.conftest import record, release_of
 from tests.unit.features import clean
 from tests.unit.serving import sample
 
-from millrace.errors import LakeConflictError, PackageError
+from millrace.errors import FeatureError, LakeConflictError, PackageError
 from millrace.lake import Table
 from millrace.package import Package
 from millrace.serving.app import InferenceApp
@@ -95,7 +95,7 @@ def test_without_a_release_nothing_is_scored_and_the_reason_is_told(released: Ho
     report = released.score("2013-02")
     assert (report.reason, report.rows, report.changed) == ("no_release", 0, False)
     assert not Table(released.settings.lake, "flight_delay/predictions").exists()
-    assert not Table(released.settings.lake, "flight_delay/scored_features").exists()
+    assert not Table(released.settings.lake, released.spec.service_table("scored_features")).exists()
 
 
 def test_a_partition_is_scored_by_the_release_in_force_when_it_began(released: House) -> None:
@@ -110,7 +110,9 @@ def test_a_partition_is_scored_by_the_release_in_force_when_it_began(released: H
     np.testing.assert_array_equal(log.column("prediction").to_numpy(), expected)
     assert set(log.column("package").to_pylist()) == {package.digest}
     assert set(log.column("feature_snapshot").to_pylist()) == {report.feature_snapshot}
-    features = Table(released.settings.lake, "flight_delay/scored_features").read(partitions=["2013-03"])
+    features = Table(released.settings.lake, released.spec.service_table("scored_features")).read(
+        partitions=["2013-03"]
+    )
     assert features.column_names == ["key", "event_timestamp", *released.spec.features.columns, "partition"]
     assert len(str(report.to_dict())) < 4096
 
@@ -163,8 +165,80 @@ def test_a_package_that_is_gone_stops_scoring_before_anything_is_written(house: 
     record(house.settings, release_of(house.packages[0], 1, MARCH, package="f" * 64))
     with pytest.raises(PackageError):
         house.score("2013-03")
-    for name in ("predictions", "scored_features"):
-        assert not Table(house.settings.lake, f"flight_delay/{name}").exists()
+    for name in (house.spec.table("predictions"), house.spec.service_table("scored_features")):
+        assert not Table(house.settings.lake, name).exists()
+
+
+def moved_on(house: House) -> UseCaseSpec:
+    """The use case as its YAML reads after somebody made the next version of its service."""
+    old = house.spec.features
+    views = {name: features[:1] for name, features in list(old.views.items())[:2]}
+    columns = {*old.row, *(name for features in views.values() for name in features)}
+    kept = [name for name in old.categorical if name in columns]
+    features = {"name": "flight_delay_v9", "views": views, "row": old.row, "on_demand": {}, "categorical": kept}
+    return house.spec.model_copy(update={"features": old.model_copy(update=features)})
+
+
+def test_a_release_goes_on_with_the_features_it_was_made_on_after_the_yaml_moved_on(released: House) -> None:
+    before = released.score("2013-03")
+    scores = released.log()
+    after = score_partition(moved_on(released), released.domain, "2013-03", settings=released.settings)
+    assert (after.changed, after.feature_snapshot) == (False, before.feature_snapshot)
+    assert released.log().equals(scores)
+    april = score_partition(moved_on(released), released.domain, "2013-04", settings=released.settings)
+    assert (april.release, april.shadow_release, april.features.table) == (2, 1, before.features.table)
+
+
+def test_live_and_shadow_each_read_their_own_service(released: House) -> None:
+    spec = moved_on(released)
+    newer = sample.seal(released.packages[0].folder.parent, spec)
+    record(released.settings, release_of(newer, 3, APRIL))
+    report = dataclasses.replace(released, spec=spec).score("2013-04")
+    assert (report.release, report.shadow_release) == (3, 1)
+    rows = {
+        name: Table(released.settings.lake, f"flight_delay/scored_features/{name}").read(partitions=["2013-04"])
+        for name in (released.spec.features.name, "flight_delay_v9")
+    }
+    assert rows["flight_delay_v9"].column_names == ["key", "event_timestamp", *spec.features.columns, "partition"]
+    log = {row["key"]: row for row in released.log().to_pylist() if row["role"] == "shadow"}
+    package = released.packages[0]
+    old = rows[released.spec.features.name]
+    expected = package.predictor().predict({name: old.column(name) for name in package.features.columns})
+    assert [log[key]["prediction"] for key in old.column("key").to_pylist()] == expected.tolist()
+
+
+def test_a_champion_on_an_older_service_is_measured_on_the_same_rows_with_its_own_features(released: House) -> None:
+    from millrace.evaluation.holdout import make_holdout
+    from millrace.step.evaluation import _champion
+    from millrace.step.released import rows_of_package, spec_of
+
+    spec, domain, settings = moved_on(released), released.domain, released.settings
+    entities = entity_rows(spec, domain, "2013-04", settings)
+    labelled = entities.filter(entities.column("label").is_valid())
+    rows = labelled.append_column("partition", pa.array(["2013-04"] * labelled.num_rows))
+    holdout = make_holdout(spec, domain, rows, "2013-04")
+    champion, reason = _champion(spec, domain, release_of(released.packages[0], 1, MARCH), holdout, settings)
+    assert (reason, champion.features) == ("", released.packages[0].features.columns)
+    package = released.packages[0]
+    own = rows_of_package(spec_of(spec, package), domain, "2013-04", package, settings=settings)
+    predicted = package.predictor().predict({name: own.column(name) for name in package.features.columns})
+    by_key = dict(zip(own.column("key").to_pylist(), predicted.tolist(), strict=True))
+    assert champion.prediction.tolist() == [by_key[key] for key in holdout.table.column("key").to_pylist()]
+    assert len(champion.prediction) == len(holdout.label)
+
+
+def test_a_registry_that_was_lost_is_made_anew_but_not_with_another_service_under_a_released_name(
+    released: House, tmp_path: Path
+) -> None:
+    lost = dataclasses.replace(released.settings, registry_url=f"sqlite:///{tmp_path / 'new.db'}")
+    name = released.spec.features.name
+    other = moved_on(released)
+    other = other.model_copy(update={"features": other.features.model_copy(update={"name": name})})
+    with pytest.raises(FeatureError, match=f"{name} may not be changed: releases flight_delay 1, flight_delay 2 stand"):
+        apply_features(released.domain, [other], settings=lost)
+    apply_features(released.domain, [released.spec], settings=lost)
+    with pytest.raises(FeatureError, match="flight_delay_v"):
+        apply_features(released.domain, [other], settings=lost)
 
 
 def _answers(house: House, rows: pa.Table, names: list[str], folder: Path) -> tuple[list[float], dict[str, Any]]:
@@ -189,7 +263,9 @@ def _answers(house: House, rows: pa.Table, names: list[str], folder: Path) -> tu
 
 def test_full_vectors_are_answered_online_as_they_were_scored_in_batch(released: House, tmp_path: Path) -> None:
     released.score("2013-04")
-    features = Table(released.settings.lake, "flight_delay/scored_features").read(partitions=["2013-04"])
+    features = Table(released.settings.lake, released.spec.service_table("scored_features")).read(
+        partitions=["2013-04"]
+    )
     live = released.log().filter(pa.compute.equal(released.log().column("role"), "live"))
     batch = dict(zip(live.column("key").to_pylist(), live.column("prediction").to_pylist(), strict=True))
     chosen = features.slice(0, 60)

@@ -1,0 +1,29 @@
+"""What every engine is: it runs one function over pieces of work that need nothing of each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol, TypeVar
+
+Piece = TypeVar("Piece")
+Result = TypeVar("Result")
+
+
+class Engine(Protocol):
+    """Where heavy work runs. Work and pieces must pickle, since another process or machine may do them."""
+
+    @property
+    def width(self) -> int:
+        """How many pieces it works on at once."""
+        ...
+
+    def map(self, work: Callable[[Piece], Result], pieces: Sequence[Piece]) -> Iterator[Result]:
+        """Results in the order of the pieces; work begins when the first one is asked for.
+
+        A piece may be done twice, where its first worker died: work has to be idempotent.
+
+        Raises:
+            MillraceError: what the work of the earliest failing piece raised; pieces not begun are not done.
+            EngineError: workers died more often than pieces are tried again.
+        """
+        ...

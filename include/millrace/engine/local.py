@@ -1,0 +1,20 @@
+"""The engine that is always there: piece after piece, in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from millrace.engine.base import Piece, Result
+
+
+class LocalEngine:
+    """Works on one piece after the other; a piece may use all the threads it is allowed."""
+
+    @property
+    def width(self) -> int:
+        """One."""
+        return 1
+
+    def map(self, work: Callable[[Piece], Result], pieces: Sequence[Piece]) -> Iterator[Result]:
+        """Results in the order of the pieces, each worked on when it is asked for."""
+        return map(work, pieces)

@@ -1,0 +1,299 @@
+"""Features, training sets and faults on a real Ray, started here or connected to."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from tests.unit import tolls
+
+from millrace.engine import Engine, open_engine
+from millrace.errors import EngineError, FeatureError
+from millrace.settings import Settings
+from millrace.spec import ComputeSpec
+from millrace.step.features import backfill_features
+from millrace.step.retrieval import entity_rows, historical_features
+from millrace.step.retrieval_split import split_features
+from millrace.step.training import build_training_set
+
+pytestmark = [pytest.mark.integration, pytest.mark.full, pytest.mark.timeout(300)]
+ROOT = Path(__file__).resolve().parents[2]
+RAY = ComputeSpec(engine="ray", threads=1, memory_limit="300MB")
+TOKEN = "0123456789abcdef" * 4
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    """Ray on this machine, started once for the tests that only use it."""
+    with open_engine(RAY) as started:
+        assert started.width >= 1
+        yield started
+
+
+def die_once(piece: tuple[str, int]) -> int:
+    """Its worker is killed in the middle of it, the first time."""
+    folder, number = piece
+    marker = Path(folder, str(number))
+    if number % 2 and not marker.exists():
+        marker.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number * number
+
+
+def die_always(piece: int) -> int:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return piece
+
+
+def fail(piece: int) -> int:
+    logging.getLogger("millrace.features.compute").warning("piece %d is looked at", piece)
+    if piece == 2:
+        raise FeatureError("a value is wrong", where="here", remedy="mend it")
+    return piece
+
+
+def test_features_and_training_sets_are_those_of_the_local_engine(
+    settings: Settings, tmp_path: Path, engine: Engine
+) -> None:
+    other = dataclasses.replace(settings, lake=str(tmp_path / "other"))
+    local, ray = tolls.make_domain(settings), tolls.make_domain(settings, **RAY.model_dump())
+    use_case = tolls.make_use_case()
+    sets = {}
+    for domain, installation in ((local, settings), (ray, other)):
+        tolls.write_clean(domain, installation.lake)
+        backfill_features(domain, tolls.MONTHS, settings=installation)
+        sets[domain.compute.engine] = build_training_set(use_case, domain, tolls.MONTHS[-1], settings=installation)
+    assert tolls.feature_contents(local, settings.lake) == tolls.feature_contents(ray, other.lake)
+    name = sets["ray"].table
+    assert tolls.contents(settings.lake, name) == tolls.contents(other.lake, name)
+    assert (sets["ray"].digest, sets["ray"].rows) == (sets["local"].digest, sets["local"].rows)
+    assert not build_training_set(use_case, ray, tolls.MONTHS[-1], settings=other).changed
+    assert not any(ref.changed for ref in backfill_features(ray, tolls.MONTHS, settings=other))
+
+
+def test_an_entity_frame_split_by_time_is_joined_to_the_same_rows(settings: Settings, engine: Engine) -> None:
+    domain, use_case = tolls.make_domain(settings), tolls.make_use_case()
+    tolls.write_clean(domain, settings.lake)
+    backfill_features(domain, tolls.MONTHS[:2], settings=settings)
+    rows = entity_rows(use_case, domain, "2021-02", settings)
+    rows = rows.take([(number * 37) % rows.num_rows for number in range(rows.num_rows)])
+    whole = historical_features(use_case, domain, rows, settings=settings)
+    if engine.width == 1:
+        pytest.skip("one core: nothing is split")
+    split = split_features(use_case, domain, rows, settings=settings, engine=engine, slice_rows=200)
+    assert split.combine_chunks().equals(whole.combine_chunks())
+
+
+def test_a_piece_whose_worker_was_killed_is_worked_on_again(tmp_path: Path, engine: Engine) -> None:
+    assert list(engine.map(die_once, [(str(tmp_path), number) for number in range(6)])) == [0, 1, 4, 9, 16, 25]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "3", "5"]
+
+
+def test_a_piece_that_kills_every_worker_is_told_with_the_remedy(engine: Engine) -> None:
+    with pytest.raises(EngineError, match=r"lost 4 times[\s\S]*memory_limit") as caught:
+        list(engine.map(die_always, [1, 2]))
+    assert caught.value.retryable
+
+
+def test_what_work_says_and_raises_arrives_as_it_was(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "millrace")
+    found = engine.map(fail, [0, 1, 2, 3])
+    assert [next(found), next(found)] == [0, 1]
+    with pytest.raises(FeatureError) as caught:
+        next(found)
+    assert type(caught.value) is FeatureError
+    assert (caught.value.where, caught.value.remedy) == ("here", "mend it")
+    assert "piece 1 is looked at" in caplog.messages
+    assert "2 of 4 pieces of work are done" in caplog.messages
+
+
+ALONE = """
+import json, os, signal, sys, time
+import psutil
+from millrace.engine import open_engine
+from millrace.spec import ComputeSpec
+
+before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+variables = dict(os.environ)
+with open_engine(ComputeSpec.model_validate_json(sys.argv[1])) as engine:
+    assert list(engine.map(abs, [-1, -2, -3])) == [1, 2, 3]
+    assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
+    own = [psutil.Process(), *psutil.Process().children(recursive=True)]
+    listening = {item.laddr.ip for one in own for item in one.net_connections() if item.status == "LISTEN"}
+    import ray
+    folder = os.path.dirname(ray._private.worker._global_node.get_session_dir_path())
+    print(json.dumps({"listening": sorted(listening), "folder": folder, "processes": len(own)}), flush=True)
+    if sys.argv[2:] == ["wait"]:
+        time.sleep(200)
+changed = {name for name in os.environ if os.environ[name] != variables.get(name)} - {"RAY_CLIENT_MODE"}
+assert not changed, changed
+psutil.wait_procs(own[1:], timeout=30)
+print(json.dumps({"left": [one.name() for one in own[1:] if one.is_running()]}), flush=True)
+"""
+
+
+def start_alone(home: Path, *words: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", ALONE, RAY.model_dump_json(), *words]
+    variables = {**os.environ, "HOME": str(home)}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=variables)
+
+
+def said(line: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(line)
+    return found
+
+
+def test_ray_listens_on_loopback_alone_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    process = start_alone(tmp_path)
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 0
+    first, last = (said(line) for line in out.splitlines())
+    assert {ip.removeprefix("::ffff:") for ip in first["listening"]} == {"127.0.0.1"}
+    assert last["left"] == []
+    assert not Path(first["folder"]).exists()
+    assert list(tmp_path.iterdir()) == [], "Ray wrote into the home of its user"
+
+
+@pytest.mark.parametrize("killed_by", [signal.SIGKILL, signal.SIGTERM])
+def test_a_task_that_is_killed_takes_its_ray_with_it(tmp_path: Path, killed_by: signal.Signals) -> None:
+    process = start_alone(tmp_path, "wait")
+    assert process.stdout is not None
+    folder = said(process.stdout.readline())["folder"]
+    mine = psutil.Process(process.pid).children(recursive=True)
+    assert len(mine) > 4
+    process.send_signal(killed_by)
+    process.wait(timeout=60)
+    _, left = psutil.wait_procs(mine, timeout=8 if killed_by == signal.SIGKILL else 60)
+    try:
+        # Two helpers of Ray's look for their head for a minute before they go; they compute nothing.
+        helpers = {"ray::DashboardAgent", "ray::RuntimeEnvAgent"} if killed_by == signal.SIGKILL else set()
+        assert {one.name() for one in left} <= helpers
+    finally:
+        for one in left:
+            one.kill()
+    assert Path(folder).exists() == (killed_by == signal.SIGKILL)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """A cluster that runs by itself.
+
+    Attributes:
+        client: port that Ray's clients ask.
+        head: port of its head.
+    """
+
+    client: int
+    head: int
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Ray started from the command line, on loopback, asking for a token."""
+    folder = Path(tempfile.mkdtemp(prefix="ray-test-"))
+    variables = {
+        **os.environ,
+        "HOME": str(tmp_path_factory.mktemp("home")),
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": TOKEN,
+    }
+    found = Cluster(client=free_port(), head=free_port())
+    command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--num-cpus=2"]
+    command += ["--node-ip-address=127.0.0.1", "--include-dashboard=false", f"--temp-dir={folder}"]
+    command += ["--disable-usage-stats", "--object-store-memory=100000000", f"--port={found.head}"]
+    command += [f"--ray-client-server-port={found.client}"]
+    process = subprocess.Popen(command, env=variables, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_for(found.client)
+        yield found
+    finally:
+        mine = psutil.Process(process.pid).children(recursive=True)
+        process.terminate()
+        process.wait(timeout=60)
+        for one in psutil.wait_procs(mine, timeout=20)[1]:
+            one.kill()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.parametrize("way", ["client", "head"])
+def test_a_domain_works_on_the_cluster_of_its_connection(
+    settings: Settings, tmp_path: Path, cluster: Cluster, way: str
+) -> None:
+    code = (
+        "import sys\n"
+        "from tests.unit import tolls\n"
+        "from millrace.settings import Settings\n"
+        "from millrace.step.features import backfill_features\n"
+        "settings = Settings.load()\n"
+        "domain = tolls.make_domain(settings, engine='ray', threads=1, memory_limit='300MB', connection='cluster')\n"
+        "tolls.write_clean(domain, settings.lake)\n"
+        "backfill_features(domain, tolls.MONTHS, settings=settings)\n"
+    )
+    other = dataclasses.replace(settings, lake=str(tmp_path / "other"))
+    local = tolls.make_domain(settings)
+    tolls.write_clean(local, other.lake)
+    backfill_features(local, tolls.MONTHS, settings=other)
+    address = f"127.0.0.1:{cluster.client}" + ("" if way == "client" else f"/?address=127.0.0.1:{cluster.head}")
+    variables = {
+        **os.environ,
+        "HOME": str(tmp_path),
+        "AIRFLOW_CONN_CLUSTER": f"ray://:{TOKEN}@{address}",
+        "MILLRACE_VAR": str(settings.var),
+        "MILLRACE_DAGS": str(settings.dags),
+    }
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=variables, timeout=120, check=False)
+    assert done.returncode == 0
+    assert tolls.feature_contents(local, settings.lake) == tolls.feature_contents(local, other.lake)
+
+
+def test_a_cluster_that_does_not_know_the_token_is_said(tmp_path: Path, cluster: Cluster) -> None:
+    code = (
+        "import sys\n"
+        "from millrace.engine import open_engine\n"
+        "from millrace.errors import EngineError\n"
+        "from millrace.spec import ComputeSpec\n"
+        "try:\n"
+        "    with open_engine(ComputeSpec(engine='ray'), address=sys.argv[1], token='f' * 64) as engine:\n"
+        "        list(engine.map(abs, [1, 2]))\n"
+        "except EngineError as error:\n"
+        "    print(error)\n"
+    )
+    command = [sys.executable, "-c", code, f"ray://127.0.0.1:{cluster.client}"]
+    variables = {**os.environ, "HOME": str(tmp_path)}
+    done = subprocess.run(command, cwd=ROOT, env=variables, timeout=120, check=True, capture_output=True, text=True)
+    assert "the connection's password its token" in done.stdout
+    assert "f" * 64 not in done.stdout + done.stderr
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def wait_for(port: int) -> None:
+    until = time.monotonic() + 60
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            assert time.monotonic() < until, "the cluster did not start"
+            time.sleep(0.2)
+        else:
+            return

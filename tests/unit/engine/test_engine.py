@@ -1,0 +1,124 @@
+"""The engine of a domain without a cluster: what it does here, and what it says where Ray is asked for."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from millrace import errors
+from millrace.engine import LocalEngine, open_engine
+from millrace.engine.ray_engine import RayEngine, _share_of, _work_on
+from millrace.engine.ray_session import session
+from millrace.errors import EngineError, MillraceError, SettingsError
+from millrace.ingestion import Connection
+from millrace.spec import ComputeSpec
+from millrace.step.engine import address_of
+
+RAY = ComputeSpec(engine="ray", threads=2, memory_limit="2GB")
+
+
+def subclasses(kind: type[MillraceError]) -> Iterator[type[MillraceError]]:
+    yield kind
+    for child in kind.__subclasses__():
+        if child.__module__ == errors.__name__:
+            yield from subclasses(child)
+
+
+def test_the_local_engine_gives_results_in_order_and_stops_at_the_first_fault() -> None:
+    seen = []
+
+    def invert(number: int) -> float:
+        seen.append(number)
+        return 1 / number
+
+    found = LocalEngine().map(invert, [1, 2, 0, 4])
+    assert [next(found), next(found)] == [1.0, 0.5]
+    with pytest.raises(ZeroDivisionError):
+        next(found)
+    assert seen == [1, 2, 0]
+
+
+def test_nothing_of_ray_is_imported_with_the_local_engine() -> None:
+    code = (
+        "import sys, millrace.step.features, millrace.step.training, millrace.engine as engine\n"
+        "from millrace.spec import ComputeSpec\n"
+        "with engine.open_engine(ComputeSpec()) as local: assert list(local.map(abs, [-1, 2])) == [1, 2]\n"
+        "assert not [name for name in sys.modules if name.partition('.')[0] == 'ray']\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_ray_that_is_not_installed_is_said_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(SettingsError, match=r"not installed[\s\S]*\[ray\][\s\S]*engine: local"), open_engine(RAY):
+        pass
+
+
+def test_ray_does_not_start_for_no_piece_nor_for_a_single_one_of_its_own() -> None:
+    before = set(sys.modules)
+    with open_engine(RAY) as engine:
+        assert list(engine.map(abs, [])) == []
+        assert list(engine.map(abs, [-3])) == [3]
+    assert not {name for name in set(sys.modules) - before if name == "ray"}
+
+
+def test_in_a_piece_of_work_the_engine_is_the_local_one() -> None:
+    assert isinstance(pickle.loads(pickle.dumps(RayEngine(compute=RAY, token="secret"))), LocalEngine)
+    assert b"secret" not in pickle.dumps(RayEngine(compute=RAY, token="secret"))
+    assert "secret" not in repr(RayEngine(compute=RAY, token="secret"))
+
+
+@pytest.mark.parametrize("kind", sorted(subclasses(MillraceError), key=lambda kind: kind.__name__))
+def test_every_error_arrives_from_another_process_as_it_was_raised(kind: type[MillraceError]) -> None:
+    error = pickle.loads(pickle.dumps(kind("what", where="where", remedy="remedy")))
+    assert type(error) is kind
+    assert (error.what, error.where, error.remedy, str(error)) == (
+        "what",
+        "where",
+        "remedy",
+        "what\n  where: where\n  remedy: remedy",
+    )
+
+
+def test_a_piece_takes_what_the_spec_says_and_never_more_than_a_node_has() -> None:
+    nodes = [{"CPU": 8.0, "memory": 5e9}, {"CPU": 3.0, "memory": 64e9}, {"memory": 9e9}]
+    share = _share_of(RAY, nodes)
+    assert (share.cores, share.memory, share.width) == (2, 2_000_000_000, 2 + 1)
+    large = _share_of(ComputeSpec(engine="ray", threads=64, memory_limit="500GB"), nodes)
+    assert (large.cores, large.memory, large.width) == (8, 5_000_000_000, 1)
+    with pytest.raises(EngineError, match="no node with a core"):
+        _share_of(RAY, [{"memory": 9e9}])
+
+
+def test_what_work_logs_comes_back_with_its_result() -> None:
+    def work(number: int) -> int:
+        logging.getLogger("millrace.features.compute").warning("piece %d", number)
+        logging.getLogger("millrace.features.compute").debug("not this")
+        return number + 1
+
+    assert _work_on(work, 4) == (5, [("millrace.features.compute", logging.WARNING, "piece 4")])
+
+
+@pytest.mark.parametrize("address", ["nowhere", "ray://", "tcp://:1", "host:port"])
+def test_what_is_no_address_is_refused_before_ray_is_asked(address: str) -> None:
+    with pytest.raises(EngineError, match="no address of a Ray cluster"), session(address, ""):
+        pass
+
+
+@pytest.mark.parametrize("address", ["ray://127.0.0.1:9", "127.0.0.1:9"])
+def test_a_cluster_that_is_away_is_said_at_once(address: str) -> None:
+    with pytest.raises(EngineError, match="cannot be reached") as caught, session(address, "token"):
+        pass
+    assert caught.value.retryable
+    assert "engine: local" in caught.value.remedy
+
+
+def test_the_address_comes_of_the_connection() -> None:
+    assert address_of(Connection(name="r", kind="ray", host="head")) == "ray://head:10001"
+    assert address_of(Connection(name="r", kind="ray", host="head", port=7)) == "ray://head:7"
+    assert address_of(Connection(name="r", kind="ray", host="x", extra={"address": "10.0.0.5:6379"})) == "10.0.0.5:6379"
