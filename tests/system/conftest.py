@@ -45,7 +45,7 @@ def strict_twin(folder: Path) -> None:
     """Put a second duration use case under policy `medium` beside the first, to try the human step on."""
     text = (folder / "use_cases" / "flight_duration.yaml").read_text(encoding="utf-8")
     text = text.replace("name: flight_duration\n", "name: duration_reviewed\n").replace("tier: low", "tier: medium")
-    text = text.replace("flight_duration_v1", "duration_reviewed_v1")
+    text = text.replace("flight_duration_v2", "duration_reviewed_v1")
     (folder / "use_cases" / "duration_reviewed.yaml").write_text(text, encoding="utf-8")
     dag = (folder / "flight_duration.py").read_text(encoding="utf-8")
     (folder / "duration_reviewed.py").write_text(dag.replace("flight_duration", "duration_reviewed"), encoding="utf-8")
