@@ -347,6 +347,40 @@ def test_a_missing_column_is_named_and_nothing_is_written(address: str) -> None:
     assert open_writer(address).state("w") is None
 
 
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        ("int16", pa.array([70_000])),
+        ("int32", pa.array([2**40])),
+        ("int64", pa.array([1.5])),
+        ("int64", pa.array([math.nan])),
+        ("int64", pa.array([2**63], pa.uint64())),
+        ("float64", pa.array(["warm"])),
+        ("string", pa.array([3])),
+        ("timestamp", pa.array([1], pa.date32())),
+    ],
+)
+def test_values_that_do_not_fit_their_type_are_refused_by_name(tmp_path: Path, kind: str, values: pa.Array) -> None:
+    layout = ViewLayout(entities=LAYOUT.entities, features=(("temp", kind),))
+    instants = pa.array([NOON])
+    batch = pa.record_batch({"airport": ["JFK"], "temp": values, "event_timestamp": instants, "known_at": instants})
+    with pytest.raises(FeatureError, match="column 'temp'") as caught:
+        open_writer(tmp_path / "online.db").write("w", layout, [batch], high_water_mark=NOON)
+    assert kind in caught.value.remedy
+
+
+def test_a_key_of_more_than_64_bits_is_no_key(address: str) -> None:
+    layout = ViewLayout(entities=(("number", "int64"), ("side", "string")), features=(("temp", "float64"),))
+    single = ViewLayout(entities=layout.entities[:1], features=layout.features)
+    write(address, [], NOON, layout=layout, view="two")
+    write(address, [], NOON, layout=single, view="one")
+    reader = open_reader(address)
+    for view, key in (("two", (2**63, "left")), ("one", (-(2**63) - 1,))):
+        with pytest.raises(FeatureError, match="is no key of entity 'number'"):
+            reader.read(view, [key], ["temp"])
+    reader.close()
+
+
 def test_threads_share_a_reader(address: str) -> None:
     write(address, [(f"k{number}", 1, 1, [float(number), None]) for number in range(50)], 1, layout=FOREVER)
     reader = open_reader(address)

@@ -93,6 +93,17 @@ def unrepeatable_functions(parsed: Parsed) -> list[str]:
     return sorted((parsed.calls & _functions()["unstable"]) | clocks | aging)
 
 
+def unrepeatable_calls(connection: Any, query: str) -> list[str]:
+    """Names of the functions a whole query calls that may give another value at every run, sorted; none of no SQL."""
+    tree = orjson.loads(connection.execute("SELECT json_serialize_sql($1)", [query]).fetchall()[0][0])
+    nodes = list(_nodes(tree.get("statements", [])))
+    calls = frozenset(str(item["function_name"]).lower() for item in nodes if item["class"] == "FUNCTION")
+    alone = [item["column_names"] for item in nodes if item["class"] == "COLUMN_REF" and len(item["column_names"]) == 1]
+    names = frozenset(str(name).lower() for (name,) in alone)
+    ages = any(item["class"] == "FUNCTION" and _is_age(item) for item in nodes)
+    return unrepeatable_functions(Parsed(names=names, calls=calls, ages=ages))
+
+
 def _fault(nodes: list[Any], names: frozenset[str], calls: frozenset[str]) -> str:
     if aggregates := sorted(calls & _functions()["aggregate"]):
         return f"calls {aggregates[0]}(), an aggregate over many rows"

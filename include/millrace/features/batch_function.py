@@ -31,7 +31,7 @@ def call_function(text: str, origin: str, rows: Mapping[str, pa.Table], start: d
     function = load_function(text, origin)
     try:
         found = function(dict(rows), start, end)
-    except Exception as error:  # code of the team's
+    except (Exception, SystemExit) as error:  # code of the team's
         raise FeatureError(
             f"the function fails: {type(error).__name__}: {error}{_place(error, origin)}",
             where=origin,
@@ -45,7 +45,12 @@ def call_function(text: str, origin: str, rows: Mapping[str, pa.Table], start: d
             where=origin,
             remedy="return a pyarrow.Table, or a frame of a library that exports Arrow (polars, DuckDB)",
         )
-    return plain_strings(pa.table(found))
+    try:
+        return plain_strings(pa.table(found))
+    except Exception as error:  # whatever the library behind the frame raises
+        raise FeatureError(
+            f"what the function returns is no Arrow table: {error}", where=origin, remedy="give each column one type"
+        ) from error
 
 
 @functools.lru_cache(maxsize=64)
@@ -60,7 +65,7 @@ def load_function(text: str, origin: str) -> Callable[..., Any]:
     module.__file__ = file
     try:
         exec(compile(text, file, "exec"), module.__dict__)  # the team's own code, beside the domain's YAML
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise FeatureError(
             f"the file cannot be run: {type(error).__name__}: {error}{_place(error, origin)}",
             where=file,
@@ -84,7 +89,7 @@ def plain_strings(rows: pa.Table) -> pa.Table:
     return rows.cast(pa.schema(fields))
 
 
-def _place(error: Exception, origin: str) -> str:
+def _place(error: BaseException, origin: str) -> str:
     """The last line of the team's file that the error came through."""
     file = origin.partition(":")[0]
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]

@@ -25,6 +25,12 @@ def conform(rows: pa.Table, table: FeatureTableSpec) -> pa.Table:
             where=table.origin,
             remedy=f"select them; it returns {', '.join(rows.column_names)}",
         )
+    if doubled := [column for column in declared if rows.column_names.count(column) > 1]:
+        raise FeatureError(
+            f"the {what} returns {', '.join(map(repr, doubled))} more than once",
+            where=table.origin,
+            remedy="give each column a name of its own",
+        )
     columns = []
     for column in declared:
         values = rows.column(column)
@@ -54,10 +60,12 @@ def check_rows(rows: pa.Table, table: FeatureTableSpec, partition: Partition) ->
             )
     if table.static or not rows.num_rows:
         return
-    bounds = pc.min_max(rows.column(EVENT_TIMESTAMP)).as_py()
-    if bounds["min"] < partition.start or bounds["max"] >= partition.end:
+    bounds = pc.min_max(rows.column(EVENT_TIMESTAMP))
+    first, last = bounds["min"], bounds["max"]  # may lie beyond the years that Python knows
+    start, end = pa.scalar(partition.start, INSTANT), pa.scalar(partition.end, INSTANT)
+    if pc.less(first, start).as_py() or pc.greater_equal(last, end).as_py():
         raise FeatureError(
-            f"event_timestamp runs from {bounds['min']} to {bounds['max']}, outside of {partition.key}",
+            f"event_timestamp runs from {_told(first)} to {_told(last)}, outside of {partition.key}",
             where=table.origin,
             remedy="return rows with event_timestamp >= start and event_timestamp < end alone",
         )
@@ -70,6 +78,13 @@ def in_order(rows: pa.Table, table: FeatureTableSpec) -> pa.Table:
     tied = counted.num_rows < rows.num_rows
     order = [(column, "ascending") for column in (rows.column_names if tied else keys)]
     return rows.sort_by(order)
+
+
+def _told(instant: pa.Scalar) -> str:
+    try:
+        return str(instant.as_py())
+    except (OverflowError, ValueError):
+        return "beyond the year 9999"
 
 
 def _declared_type(table: FeatureTableSpec, column: str, found: pa.DataType) -> pa.DataType:

@@ -13,6 +13,8 @@ from pathlib import Path
 from millrace.errors import FeatureError
 from millrace.features.applied import Definition
 from millrace.features.transformation import transformation_text
+from millrace.package import read_sources
+from millrace.package.definition import describe_view
 from millrace.spec import DomainSpec, FeatureTableSpec, OnDemandSpec, UseCaseSpec
 from millrace.spec.use_case import FeatureServiceSpec
 
@@ -31,7 +33,7 @@ def define_features(domain: DomainSpec, use_cases: Iterable[UseCaseSpec], folder
         FeatureError: a file is missing, or two use cases name one service.
     """
     found = {f"{TABLE}:{name}": _table(domain, table, folder) for name, table in domain.feature_tables.items()}
-    found |= {f"{ON_DEMAND}:{name}": _on_demand(domain, view, folder) for name, view in domain.on_demand.items()}
+    found |= {f"{ON_DEMAND}:{name}": _on_demand(domain, name, view, folder) for name, view in domain.on_demand.items()}
     for use_case in use_cases:
         subject = f"{SERVICE}:{use_case.features.name}"
         if subject in found:
@@ -54,20 +56,24 @@ def service_shape(service: FeatureServiceSpec) -> Definition:
     }
 
 
-def function_code(text: str, function: str) -> str:
+def function_code(text: str, function: str, *, where: str = "") -> str:
     """The code a function consists of: itself and the top-level statements it reaches, without comments and layout.
 
     Args:
         text: source of its file.
         function: its name.
+        where: its file, for messages.
 
     Raises:
         FeatureError: the text is no Python.
     """
     try:
         statements = ast.parse(text).body
-    except SyntaxError as error:
-        raise FeatureError(f"no Python: {error}", where=function, remedy="correct the file") from error
+    except (SyntaxError, ValueError) as error:  # the latter of null bytes
+        what = (
+            f"no Python: {error.msg}, line {error.lineno}" if isinstance(error, SyntaxError) else f"no Python: {error}"
+        )
+        raise FeatureError(what, where=where or function, remedy="correct the file") from error
     named = [(_names(statement), statement) for statement in statements]
     reached, wanted = set[int](), [function]
     while wanted:
@@ -121,8 +127,9 @@ def _table(domain: DomainSpec, table: FeatureTableSpec, folder: Path) -> Definit
     }
 
 
-def _on_demand(domain: DomainSpec, view: OnDemandSpec, folder: Path) -> Definition:
+def _on_demand(domain: DomainSpec, name: str, view: OnDemandSpec, folder: Path) -> Definition:
     file, _, function = view.function.partition(":")
+    text = read_sources([describe_view(name, domain)], folder)[name]
     return {
         "domain": domain.name,
         "meta": {
@@ -133,7 +140,7 @@ def _on_demand(domain: DomainSpec, view: OnDemandSpec, folder: Path) -> Definiti
         },
         "shape": {"inputs": view.inputs, "request": view.request},
         "features": view.features,
-        "logic": {"text": function_code((folder / file).read_text(encoding="utf-8"), function)},
+        "logic": {"text": function_code(text, function, where=file)},
     }
 
 
@@ -164,10 +171,14 @@ def _names(statement: ast.stmt) -> set[str]:
     if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         return {statement.name}
     if isinstance(statement, ast.Import | ast.ImportFrom):
-        return {(alias.asname or alias.name).split(".")[0] for alias in statement.names}
+        names = {(alias.asname or alias.name).split(".")[0] for alias in statement.names}
+        return set() if "*" in names else names
     if isinstance(statement, ast.Assign | ast.AnnAssign):
         targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
-        return {node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)}
+        nodes = [node for target in targets for node in ast.walk(target)]
+        if any(isinstance(node, ast.Attribute | ast.Subscript) for node in nodes):
+            return set()  # it changes something that may be reached by another name
+        return {node.id for node in nodes if isinstance(node, ast.Name)}
     if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
         return {""}  # a docstring
     return set()

@@ -21,7 +21,7 @@ from millrace.features.asof import microseconds
 from millrace.features.base import EVENT_TIMESTAMP, INSTANT
 from millrace.features.feast_request import Request
 from millrace.features.feast_scan import scan_source
-from millrace.features.feast_sql import open_query
+from millrace.features.feast_sql import open_query, refuse_doubles
 from millrace.lake import Table
 
 EntityFrame = Any  # pandas, pa.Table, pa.RecordBatch, pads.Dataset, deltalake.DeltaTable, or text
@@ -63,6 +63,7 @@ def open_frame(entity_df: EntityFrame, config: RepoConfig) -> Frame:
         FeatureError: none of these, no timestamp, or one without a time zone.
     """
     schema, read = _rows(entity_df, config)
+    refuse_doubles(schema.names)
     return Frame(schema=schema, read=read, timestamp=timestamp_column(schema))
 
 
@@ -76,13 +77,20 @@ def range_frame(
 
     Views with other keys add rows of their own, where the keys of the first are null.
     """
+    if (
+        start is not None
+        and end is not None
+        and microseconds(pa.array([start]))[0].as_py() > microseconds(pa.array([end]))[0].as_py()
+    ):
+        raise FeatureError(f"the range of time ends at {end}, before it starts at {start}", remedy="swap the two")
     begin, until = compute_non_entity_date_range(views, start_date=start, end_date=end)
     first, last = (int(microseconds(pa.array([moment], INSTANT))[0].as_py()) for moment in (begin, until))
     found: dict[tuple[str, ...], list[pa.Table]] = {}
     for request in requests:
         names = tuple(name for _, name in request.keys)
         scan = scan_source(request.source, request.dataset, request.index, earliest=first, latest=last)
-        held = found.setdefault(names, [])
+        kinds = [(name, request.dataset.schema.field(column).type) for column, name in request.keys]
+        held = found.setdefault(names, [pa.schema(kinds).empty_table()])
         for _, batch in scan.stream([column for column, _ in request.keys]):
             part = pa.table(batch.columns, names=list(names)) if names else pa.table({})
             held.append(part.group_by(list(names), use_threads=False).aggregate([]) if names else part)
@@ -110,6 +118,12 @@ def timestamp_column(schema: pa.Schema) -> str:
     elif len(candidates) == 1 and EVENT_TIMESTAMP not in schema.names:
         name = candidates[0]
     else:
+        if EVENT_TIMESTAMP in schema.names:
+            raise FeatureError(
+                f"the entity frame has no timestamp column: its {EVENT_TIMESTAMP!r} is "
+                f"{schema.field(EVENT_TIMESTAMP).type}",
+                remedy="make it a timestamp with a time zone, such as pd.to_datetime(..., utc=True)",
+            )
         raise FeatureError(
             f"the entity frame has no timestamp column {EVENT_TIMESTAMP!r}",
             remedy=f"add it; timestamps found: {', '.join(candidates) or '(none)'}",
@@ -124,11 +138,13 @@ def timestamp_column(schema: pa.Schema) -> str:
 
 def _rows(entity_df: EntityFrame, config: RepoConfig) -> tuple[pa.Schema, Callable[[int], Iterator[pa.Table]]]:
     if isinstance(entity_df, pd.DataFrame):
+        refuse_doubles([str(name) for name in entity_df.columns])
         try:
             entity_df = pa.Table.from_pandas(entity_df, preserve_index=False)
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
             raise FeatureError(
-                f"the entity frame has a column of mixed types: {error}", remedy="give each column one type"
+                f"the entity frame has a column of mixed types, or numbers beyond 64 bits: {error}",
+                remedy="give each column one type",
             ) from error
     if isinstance(entity_df, pa.RecordBatch):
         entity_df = pa.Table.from_batches([entity_df])

@@ -95,7 +95,7 @@ class LakeOfflineStore(OfflineStore):
             frame = range_frame(feature_views, requests, start_date, end_date)
         else:
             frame = open_frame(entity_df, config)
-        require_frame(requests, on_demand, frame.schema)
+        require_frame(requests, on_demand, frame.schema, full_feature_names=full_feature_names)
 
         def tell() -> RetrievalMetadata:
             first, last = frame.bounds()

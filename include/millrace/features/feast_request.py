@@ -92,7 +92,9 @@ def plan_requests(
     return requests
 
 
-def require_frame(requests: list[Request], on_demand: list[OnDemandFeatureView], schema: pa.Schema) -> None:
+def require_frame(
+    requests: list[Request], on_demand: list[OnDemandFeatureView], schema: pa.Schema, *, full_feature_names: bool
+) -> None:
     """Refuse an entity frame that lacks a join key or a request column, or would hide a feature.
 
     Raises:
@@ -114,6 +116,15 @@ def require_frame(requests: list[Request], on_demand: list[OnDemandFeatureView],
                     remedy="ask with full_feature_names=True, or rename the column of the entity frame",
                 )
     for view in on_demand:
+        given = {
+            f"{view.projection.name_to_use()}__{item.name}" if full_feature_names else item.name
+            for item in view.features
+        }
+        if hidden := sorted(given & set(schema.names)):
+            raise FeatureError(
+                f"feature {hidden[0]!r} of on-demand view {view.name!r} is already a column of the entity frame",
+                remedy="rename the column of the entity frame",
+            )
         if absent := [name for name in view.get_request_data_schema() if name not in schema.names]:
             raise FeatureError(
                 f"the on-demand view {view.name!r} needs column {', '.join(map(repr, absent))} in the entity frame",

@@ -153,7 +153,8 @@ def _width(kind: pa.DataType) -> int:
 
 
 def _bound(microseconds: int, kind: pa.DataType) -> pa.Scalar:
-    instant = pa.scalar(microseconds, pa.int64())
+    most = (2**63 - 1) // (1000 if pa.types.is_timestamp(kind) and kind.unit == "ns" else 1)
+    instant = pa.scalar(max(-most, min(microseconds, most)), pa.int64())  # beyond it there is nothing to compare with
     if pa.types.is_timestamp(kind):
         plain = instant.cast(pa.timestamp("us") if kind.tz is None else INSTANT)
         return plain.cast(kind, safe=False)

@@ -31,7 +31,21 @@ def open_query(query: str, config: RepoConfig) -> tuple[pa.Schema, Callable[[int
                 yield pa.Table.from_batches([batch])
 
     with _connection(query, config) as connection:
-        return arrow(connection.sql(f"SELECT * FROM ({query}) LIMIT 0")).schema, read
+        refuse_doubles(connection.sql(query).columns)
+        return arrow(connection.sql(f"SELECT * FROM (\n{query}\n) LIMIT 0")).schema, read
+
+
+def refuse_doubles(names: list[str]) -> None:
+    """Refuse an entity frame with two columns of one name.
+
+    Raises:
+        FeatureError: there are such.
+    """
+    if doubled := sorted({name for name in names if names.count(name) > 1}):
+        raise FeatureError(
+            f"the entity frame has column {', '.join(map(repr, doubled))} more than once",
+            remedy="drop one of them, or give it another name",
+        )
 
 
 @contextmanager

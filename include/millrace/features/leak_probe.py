@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from millrace.errors import FeatureError
+from millrace.features.clock import clocks_in_python, clocks_in_sql
 from millrace.features.difference import ROWS
 from millrace.features.future import WHOLE_ROW, change_future, known_column
 from millrace.features.probe import SEED, Cleaner, Probe, Rows, probes
@@ -62,6 +63,9 @@ def probe_table(name: str, made_by: Transformation, probe: Probe) -> list[Featur
         FeatureError: the transformation fails on the made-up rows.
     """
     sources = made_by.sources(probe.domain)
+    function = (made_by.table.function or "").partition(":")[2]
+    if clocks := clocks_in_python(made_by.text, function) if function else clocks_in_sql(made_by.text):
+        return [_moving(name, made_by, clocks)]
     rows = probe.reached(sources, made_by.table.look_back_days)
     base = probe.run(made_by, rows)
     if changed := probe.differing(made_by, base, probe.run(made_by, rows)):
@@ -75,6 +79,13 @@ def probe_table(name: str, made_by: Transformation, probe: Probe) -> list[Featur
 
 def _leak(name: str, made_by: Transformation, probe: Probe, rows: Rows, base: pa.Table) -> FeatureError | None:
     late = {source: _late(probe.domain.sources[source], table) for source, table in rows.items()}
+    if untold := [source for source, columns in late.items() if not (columns or probe.domain.sources[source].static)]:
+        log.warning(
+            "feature table %r reads %s, of which nothing says when a row is known, so no leak by it is found: derive "
+            "known_at in its clean-up, or list what comes late in known_late",
+            name,
+            ", ".join(untold),
+        )
     leaked: set[str] = set()
     guilty: set[str] = set()
     for number, instant in enumerate(probe.instants):
@@ -126,6 +137,14 @@ def _unrepeatable(name: str, made_by: Transformation, changed: list[str], when: 
         f"feature table {name!r} does not repeat: {_named(changed)} come out differently {when}",
         where=made_by.table.origin,
         remedy="leave out clocks and chance, and order windows by columns that decide between rows",
+    )
+
+
+def _moving(name: str, made_by: Transformation, clocks: list[str]) -> FeatureError:
+    return FeatureError(
+        f"feature table {name!r} does not repeat: it calls {', '.join(clocks)}, which gives another value at every run",
+        where=made_by.table.origin,
+        remedy="take times from the rows, or from the partition's bounds",
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -25,6 +25,7 @@ from millrace.online.base import OnlineWriter, ViewState
 
 log = logging.getLogger(__name__)
 PROGRESS_SECONDS = 5.0
+_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,14 +115,14 @@ def plan_view(
         stored: what the store says of the view; None where it has none.
     """
     before, there = held.high_water_mark if held else 0, stored.high_water_mark if stored else 0
-    mark = max(end, before, there)
+    mark = max([end, *(known for known in (before, there) if known)])  # one before 1970 is less than none
     earliest = mark - layout.ttl_us if layout.ttl_us else None
     reached = {key: item for key, item in extents.items() if item.reaches(earliest, mark)}
     digests = {key: item.digest for key, item in reached.items()}
     new = sorted(key for key in reached if held is None or key not in held.partitions)
     why = _why_anew(layout, held, stored, digests, extents=extents)
     if not why and there > before and any(_begun(reached[key], there) for key in new):
-        why = f"another writer brought it further, and {', '.join(new)} is new"
+        why = f"another writer brought it further, and {_told(new)} is new"
     if why:
         window = Window(mark=mark, earliest=earliest, partitions=_named(reached))
         return Plan(window=window, mark=mark, noted=mark, replace=why, partitions=digests)
@@ -236,8 +237,14 @@ def _why_anew(
     # A partition that expired as a whole since is no longer among the digests: its rows are not read any more.
     gone = [key for key in held.partitions if key not in extents]
     if changed or gone:
-        return f"{', '.join(sorted([*changed, *gone]))} changed after it was written"
+        return f"{_told(sorted([*changed, *gone]))} changed after it was written"
     return ""
+
+
+def _told(partitions: Sequence[str]) -> str:
+    """Partitions by name, a few of them where there are many."""
+    more = len(partitions) - _NAMED
+    return ", ".join(partitions[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _begun(extent: Extent, mark: int) -> bool:

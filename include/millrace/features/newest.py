@@ -100,14 +100,22 @@ def newest_facts(
         threads: cores it may use.
 
     Raises:
-        FeatureError: a column is missing.
+        FeatureError: a column is missing, or the memory does not do.
     """
+    import duckdb
+
     _require(facts, layout)
     with tempfile.TemporaryDirectory(prefix="millrace-newest-") as spill:
         connection = connect(threads=threads, memory_limit=memory_limit, spill=Path(spill))
         try:
             keys, ties = _find_best(connection, facts, layout, window)
             yield Newest(keys=keys, batches=_values(connection, facts, layout, window, ties=ties))
+        except duckdb.OutOfMemoryException as error:
+            raise FeatureError(
+                f"finding the newest facts takes more memory than {memory_limit}, or more room than there is to spill",
+                where="compute.memory_limit of the domain",
+                remedy="raise it, or make room where temporary files go",
+            ) from error
         finally:
             connection.close()
 

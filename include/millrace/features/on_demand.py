@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from millrace.errors import FeatureError, SpecError
+from millrace.features.clock import clocks_in_python
 from millrace.package import FeatureSpec, OnDemandView, read_sources
 from millrace.package.definition import describe_view
 from millrace.package.golden import same_values
@@ -67,6 +68,13 @@ def service_faults(
 
 
 def _probe(function: OnDemandFunction) -> None:
+    file, _, name = function.view.function.partition(":")
+    if clocks := clocks_in_python(function.source, name):
+        raise FeatureError(
+            f"{name} calls {', '.join(clocks)}, which gives another value another day",
+            where=f"{file}, on-demand view {function.view.view!r}",
+            remedy="take the time from a column of the request",
+        )
     columns = _made_up(function.view)
     whole = function.compute(columns, _ROWS)
     again = function.compute(columns, _ROWS)

@@ -128,10 +128,15 @@ def transformation_text(table: FeatureTableSpec, folder: Path) -> str:
         folder: folder of the domains' YAML, which files are named relative to.
 
     Raises:
-        FeatureError: the file is missing or empty.
+        FeatureError: the file is missing or empty, or no text.
     """
     path = folder / table.origin.partition(":")[0]
-    text = path.read_text(encoding="utf-8").strip() if path.is_file() else ""
+    try:
+        text = path.read_text(encoding="utf-8").strip() if path.is_file() else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise FeatureError(
+            f"the file of the transformation cannot be read: {error}", where=str(path), remedy="write it as UTF-8"
+        ) from error
     if table.sql:
         text = text.rstrip(";")
     if not text:

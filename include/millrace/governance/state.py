@@ -201,8 +201,8 @@ def engine_of(url: str) -> Engine:
     """
     try:
         parsed = make_url(url)
-    except ArgumentError as error:
-        raise _unusable(url, "is not a database URL") from error
+    except (ArgumentError, ValueError):  # what they say quotes the address, password and all
+        raise _unusable(url.rpartition("@")[2], "is not a database URL") from None
     if parsed.get_backend_name() == "postgresql":
         engine = create_engine(
             parsed, poolclass=NullPool, isolation_level="READ COMMITTED", connect_args={"connect_timeout": 15}

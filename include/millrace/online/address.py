@@ -15,8 +15,9 @@ from millrace.online.base import OnlineReader, OnlineWriter
 _REDIS = ("redis", "rediss", "unix")
 _POSTGRES = ("postgresql", "postgres")
 _SCHEME = re.compile(r"^([a-z][a-z0-9]*)(\+[a-z0-9]+)?://", re.IGNORECASE)
-_PASSWORD = re.compile(r"(://[^/@:]*):[^/@]*@")
-_ASKED = re.compile(r"(?i)([?&]password=)[^&]*")
+_PASSWORD = re.compile(r"(://[^/@:?#]*):(?:(?<=//:)|(?!\d*[/?,]))(.*)@")
+_ASKED = re.compile(r"(?i)([?&](?:ssl)?password=)[^&]*")
+_UNENCODED = re.compile(r"[/?#@\s]|%(?![0-9A-Fa-f]{2})")
 
 
 def open_reader(url: str | Path) -> OnlineReader:
@@ -70,6 +71,13 @@ def _kind(url: str) -> tuple[str, str]:
     if scheme is None:
         return "sqlite", url
     name = scheme[1].lower()
+    secret = _PASSWORD.search(url) if name in (*_REDIS, *_POSTGRES) else None
+    if secret is not None and _UNENCODED.search(secret[2]):
+        raise SettingsError(
+            "the password in the address of the online store holds characters that end it too early",
+            where=show(url),
+            remedy="write them percent-encoded in MILLRACE_ONLINE_STORE: %2F for /, %40 for @, %25 for %",
+        )
     if name in _REDIS:
         return "redis", url
     if name in _POSTGRES:

@@ -137,7 +137,7 @@ def key_encoder(layout: ViewLayout) -> Callable[[Sequence[Any]], bytes | None]:
             try:
                 (value,) = entity
                 return None if value is None else encode(value)
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, OverflowError):
                 raise _no_key(layout, entity) from None
 
         return one
@@ -147,7 +147,7 @@ def key_encoder(layout: ViewLayout) -> Callable[[Sequence[Any]], bytes | None]:
             if any(value is None for value, _ in zip(entity, encoders, strict=True)):
                 return None
             parts = [encode(value) for value, encode in zip(entity, encoders, strict=True)]
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise _no_key(layout, entity) from None
         return b"".join(len(part).to_bytes(4, "little") + part for part in parts)
 
@@ -169,7 +169,7 @@ def _no_key(layout: ViewLayout, entity: Sequence[Any]) -> FeatureError:
         try:
             if value is not None:
                 _ENCODERS[kind](value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             return FeatureError(f"{value!r} is no key of entity {name!r}", remedy=f"give a value of kind {kind}")
     return FeatureError(f"{entity!r} is no key", remedy=f"give values for {names}, in that order")
 

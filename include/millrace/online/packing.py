@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Any
 
@@ -23,6 +23,7 @@ _NUMPY = {
     "bool": "?",
     "timestamp": "<i8",
 }
+_WHOLE = {"int16": pa.int16(), "int32": pa.int32(), "int64": pa.int64()}
 _INSTANT = pa.timestamp("us", "UTC")
 
 
@@ -62,7 +63,7 @@ def pack_batch(layout: ViewLayout, batch: pa.RecordBatch | pa.Table) -> list[Pac
     """Rows of a batch as the store keeps them; rows with a null in their key are left out.
 
     Raises:
-        FeatureError: a column of the layout is missing in the batch.
+        FeatureError: a column of the layout is missing in the batch, or its values are of another type.
     """
     columns = _columns(layout, batch)
     keys = [columns[name] for name, _ in layout.entities]
@@ -97,13 +98,28 @@ def _rows(layout: ViewLayout, columns: list[Any], count: int) -> list[bytes]:
     fields += [(str(index), _NUMPY[kind]) for index, kind in fixed]
     heads = np.zeros(count, dtype=fields)
     heads["nulls"] = np.packbits(_nulls(columns, codec.bitmap_bytes, count), axis=1, bitorder="little")
-    for index, kind in fixed:
-        heads[str(index)] = _numbers(columns[index], kind)
+    for index, _ in fixed:
+        heads[str(index)] = _fitting(_numbers, columns[index], *layout.features[index])
     size = heads.dtype.itemsize
     raw = heads.tobytes()
     found = [raw[start : start + size] for start in range(0, count * size, size)] if size else [b""] * count
-    texts = [_texts(column) for column, (_, kind) in zip(columns, layout.features, strict=True) if kind == TEXT]
+    texts = [
+        _fitting(lambda values, _: _texts(values), column, name, kind)
+        for column, (name, kind) in zip(columns, layout.features, strict=True)
+        if kind == TEXT
+    ]
     return list(map(b"".join, zip(found, *texts, strict=True))) if texts else found
+
+
+def _fitting(convert: Callable[[Any, str], Any], column: Any, name: str, kind: str) -> Any:
+    """A column converted to a kind; one whose values are not of that kind is named."""
+    try:
+        return convert(column, kind)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
+        raise FeatureError(
+            f"column {name!r} holds {column.type} that is no {kind}: {error}",
+            remedy=f"cast it to {kind} where it is made, or declare another type",
+        ) from error
 
 
 def _nulls(columns: list[Any], bitmap_bytes: int, count: int) -> Any:
@@ -124,9 +140,11 @@ def _texts(column: Any) -> list[bytes]:
 def _numbers(column: Any, kind: str) -> Any:
     if kind == "timestamp":
         return _instants(column)
+    if kind in _WHOLE:
+        column = column.cast(_WHOLE[kind])  # numpy would bend what does not fit
     if column.null_count:
         column = pc.fill_null(column, pa.scalar(False if pa.types.is_boolean(column.type) else 0, column.type))
-    return column.to_numpy(zero_copy_only=False)
+    return column.to_numpy(zero_copy_only=False).astype(_NUMPY[kind], copy=False)
 
 
 def _instants(column: Any) -> Any:
@@ -137,7 +155,9 @@ def _instants(column: Any) -> Any:
 
 
 def _keys(layout: ViewLayout, columns: list[Any]) -> list[bytes | None]:
-    parts = [_parts(column, kind) for column, (_, kind) in zip(columns, layout.entities, strict=True)]
+    parts = [
+        _fitting(_parts, column, name, kind) for column, (name, kind) in zip(columns, layout.entities, strict=True)
+    ]
     if len(parts) == 1:
         return parts[0]
     return [None if None in entity else _joined(entity) for entity in zip(*parts, strict=True)]

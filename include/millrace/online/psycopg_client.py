@@ -54,11 +54,13 @@ def connect(url: str, *, retries: int, pause: float) -> psycopg.Connection[Tuple
                 raise unavailable(url, error, attempts=retries + 1) from error
             time.sleep(min(pause * 2**attempt, 2.0))
         except psycopg.ProgrammingError as error:
+            # What the client says of an address it cannot read may quote it, password and all.
+            told = "" if show(url) != url else f": {' '.join(str(error).split())}"
             raise SettingsError(
-                f"not an address of PostgreSQL: {error}",
+                f"not an address of PostgreSQL{told}",
                 where=show(url),
                 remedy="use postgresql://user@host/database",
-            ) from error
+            ) from None
     raise AssertionError("unreachable")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from millrace.online.view import StoredRow, View, ViewReader
 
 CATALOGUE = "millrace_views"
 _BUSY_SECONDS = 30
+_LOOK_SECONDS = 1.0
 
 
 def rows_table(view: str) -> str:
@@ -33,6 +35,8 @@ class SQLiteReader(ViewReader):
         self.path = Path(path)
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
+        self._file: tuple[int, int] | None = None
+        self._look_at = 0.0
         self._version = -1
         self._views: dict[str, View] = {}
 
@@ -46,6 +50,7 @@ class SQLiteReader(ViewReader):
         if not self.path.is_file():
             return []
         with self._lock:
+            self._leave_gone_file()
             self._refresh(self._open())
             return sorted(self._views)
 
@@ -64,12 +69,24 @@ class SQLiteReader(ViewReader):
     def close(self) -> None:
         """Close the file; the next read opens it again."""
         with self._lock:
-            if self._connection is not None:
-                self._connection.close()
-            self._connection, self._version, self._views = None, -1, {}
+            self._drop()
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        self._connection, self._version, self._views = None, -1, {}
+
+    def _leave_gone_file(self) -> None:
+        """Close a file that was removed or replaced (by a backup, say); looked at once a second."""
+        if self._connection is None or (now := time.monotonic()) < self._look_at:
+            return
+        self._look_at = now + _LOOK_SECONDS
+        if _identity(self.path) != self._file:
+            self._drop()
 
     def _fetch(self, view: str, entities: Sequence[Sequence[Any]]) -> tuple[View, list[StoredRow | None]]:
         with self._lock:
+            self._leave_gone_file()
             connection = self._open()
             known = self._views.get(view) or self._known(connection, view)
             while True:
@@ -86,6 +103,7 @@ class SQLiteReader(ViewReader):
 
     def _view(self, view: str) -> View:
         with self._lock:
+            self._leave_gone_file()
             return self._known(self._open(), view)
 
     def _unlearn(self, view: str) -> None:
@@ -123,6 +141,7 @@ class SQLiteReader(ViewReader):
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
+            self._file = _identity(self.path)
             try:
                 self._connection = sqlite3.connect(
                     f"{self.path.absolute().as_uri()}?mode=ro",
@@ -145,6 +164,15 @@ class SQLiteReader(ViewReader):
         return OnlineStoreUnavailableError(
             f"the online store cannot be read: {error}", where=self.where, remedy="try again; then check the disk"
         )
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Device and number of the file that stands at a path; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _select(connection: sqlite3.Connection, view: View, entities: Sequence[Sequence[Any]]) -> list[StoredRow | None]:

@@ -97,10 +97,11 @@ class SQLiteWriter:
                     )
                     yield connection
                 except BaseException:
-                    connection.execute("ROLLBACK")
+                    if connection.in_transaction:  # a full disk ends it by itself
+                        connection.execute("ROLLBACK")
                     raise
                 connection.execute("COMMIT")
-        except sqlite3.OperationalError as error:
+        except sqlite3.DatabaseError as error:
             raise self._unavailable(error) from error
 
     def _open(self) -> sqlite3.Connection:

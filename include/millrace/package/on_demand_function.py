@@ -83,7 +83,7 @@ class OnDemandFunction:
         }
         try:
             exec(code, found)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             fault = f"fails when it is loaded: {type(error).__name__}: {error}"
             raise self._error(fault, "mend it", line=self._line(error)) from error
         function = found.get(self._name)
@@ -121,7 +121,7 @@ class OnDemandFunction:
                 found = self._function(given)
         except FeatureError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             remedy = "mend the function: it must answer whatever its columns hold"
             raise self._error(f"raises {type(error).__name__}", remedy, line=self._line(error)) from error
         if not isinstance(found, Mapping):
@@ -136,7 +136,8 @@ class OnDemandFunction:
     def _checked(self, found: Mapping[str, Any], rows: int) -> dict[str, Any]:
         checked: dict[str, Any] = {}
         for feature in self.view.gives:
-            values, shape = found[feature.name], np.shape(found[feature.name])
+            values = found[feature.name]
+            shape = _shape(values)
             if shape != (rows,):
                 told = f"{shape[0]} values" if len(shape) == 1 else f"shape {shape}" if shape else "one value"
                 remedy = "return one value a row, in the order of the rows"
@@ -178,6 +179,14 @@ class _Given(dict[str, Any]):
             where=self._view.function,
             remedy=f"did you mean {near[0]!r}?" if near else f"declare it; it reads {', '.join(known)}",
         )
+
+
+def _shape(values: Any) -> tuple[int, ...]:
+    """Lengths of what a function returned; -1 for that of rows which differ in length."""
+    try:
+        return np.shape(values)
+    except ValueError:
+        return len(values), -1
 
 
 def _imports(tree: ast.AST) -> Iterator[tuple[str, int]]:

@@ -132,8 +132,6 @@ def _read(
         found = store.look_up(view.view, distinct, view.features)
         by_entity = dict(zip(distinct, found.values, strict=True))
         return [by_entity[entity] for entity in entities], found.high_water_mark
-    except OverflowError as error:
-        raise RequestError(400, f"a key of {view.view!r} is larger than 64 bits") from error
     except (OnlineStoreUnavailableError, SettingsError) as error:
         raise RequestError(503, error.what, remedy=error.remedy) from error
     except FeatureError as error:

@@ -181,24 +181,29 @@ class _LogFile:
         self._folder, self._limits, self._clock = folder, limits, clock
         self._handle: int | None = None
         self._size = self._opened = 0
+        self._torn = False
 
     def append(self, lines: list[bytes]) -> None:
-        """Add whole lines."""
+        """Add whole lines; after one that the disk took half of, they begin on a line of their own."""
+        if self._handle is not None and os.fstat(self._handle).st_nlink == 0:
+            self.close()  # somebody removed the file
         for line in lines:
             if self._handle is not None and self._size + len(line) > self._limits.file_bytes:
                 self.close()
             handle = self._open() if self._handle is None else self._handle
-            rest = memoryview(line)
+            rest = memoryview(b"\n" + line if self._torn else line)
+            self._torn = True
             while rest:
                 written = os.write(handle, rest)
                 self._size += written
                 rest = rest[written:]
+            self._torn = False
 
     def close(self) -> None:
         """End the file; the next line begins another."""
         if self._handle is not None:
             os.close(self._handle)
-        self._handle, self._size = None, 0
+        self._handle, self._size, self._torn = None, 0, False
 
     def _open(self) -> int:
         self._folder.mkdir(parents=True, exist_ok=True)

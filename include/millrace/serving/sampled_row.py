@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -14,6 +15,8 @@ import orjson
 log = logging.getLogger(__name__)
 FOLDER = "requests"
 SUFFIX = ".jsonl"
+_DIGEST = re.compile(r"[0-9a-z]{64}\Z")
+_FURTHEST = 2**55
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -45,13 +48,26 @@ class SampledRow:
 
     @classmethod
     def from_bytes(cls, line: bytes) -> Self | None:
-        """The row of a line; None where it is not whole, as the last one of a killed process may be."""
+        """The row of a line; None where it is none, or not whole as the last one of a killed process may be."""
         try:
             plain = orjson.loads(line)
             row = cls(**plain)
         except (orjson.JSONDecodeError, TypeError):
             return None
-        return row if isinstance(row.marks, Mapping) and isinstance(row.columns, Mapping) else None
+        return row if row._is_sound() else None
+
+    def _is_sound(self) -> bool:
+        """Whether its values are of their types: what lies on a disk may have been written by anybody."""
+        if not isinstance(self.marks, Mapping) or not isinstance(self.columns, Mapping):
+            return False
+        instants = [self.effective_at, self.recorded_at, *self.marks.values()]
+        return (
+            type(self.release) is int
+            and isinstance(self.package, str)
+            and _DIGEST.match(self.package) is not None
+            and all(type(value) is int and abs(value) <= _FURTHEST for value in instants)
+            and all(isinstance(value, (str, int, float, bool, type(None))) for value in self.columns.values())
+        )
 
 
 def microseconds(moment: datetime) -> int:

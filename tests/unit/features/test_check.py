@@ -94,3 +94,25 @@ def test_a_derivation_that_does_not_compile_is_named(domain: DomainSpec) -> None
     wrong = domain.model_copy(update={"sources": {**domain.sources, "weather": broken}})
     (fault,) = find_faults(wrong, None, FOLDER)
     assert fault.where.endswith("sources.weather.cleanup[0].derive.known_at")
+
+
+@pytest.mark.parametrize(
+    ("imported", "clock"),
+    [
+        ("from datetime import datetime", "datetime.now().year"),
+        ("from time import time as moment", "moment() // 1e9"),
+        ("import numpy as np", "np.datetime64('today').astype(int)"),
+    ],
+)
+def test_an_on_demand_function_that_reads_a_clock_is_told_though_calls_within_a_day_agree(
+    domain: DomainSpec, tmp_path: Path, imported: str, clock: str
+) -> None:
+    import shutil
+
+    shutil.copytree(FOLDER, tmp_path / "domains")
+    text = f"{imported}\n\n\ndef plane_age(columns):\n    return {{'plane_age': {clock} - columns['plane_year']}}\n"
+    (tmp_path / "domains" / "flights" / "on_demand.py").write_text(text, encoding="utf-8")
+    view = domain.model_copy(update={"on_demand": {"plane_age": domain.on_demand["plane_age"]}})
+    (fault,) = find_faults(view, None, tmp_path / "domains")
+    assert f"plane_age calls {clock.partition('(')[0]}(), which gives another value another day" in fault.what
+    assert "request" in fault.remedy

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -59,9 +60,40 @@ def test_a_statement_that_runs_for_its_effect_belongs_to_every_function() -> Non
     assert "np.seterr" in function_code(FILE + "\nnp.seterr(all='raise')\n", "age")
 
 
+@pytest.mark.parametrize(
+    ("text", "changed"),
+    [
+        ("from math import *", "from cmath import *"),
+        ("globals()['LIMIT'] = 9", "globals()['LIMIT'] = 10"),
+        ("np.pi = 3", "np.pi = 4"),
+    ],
+)
+def test_what_changes_names_without_naming_them_belongs_to_every_function(text: str, changed: str) -> None:
+    before, after = (function_code(f"{FILE}\n{line}\n", "age") for line in (text, changed))
+    assert before != after
+
+
+def test_a_file_that_is_missing_or_no_text_is_named_with_a_remedy(domain: DomainSpec, tmp_path: Path) -> None:
+    folder = shutil.copytree(ROOT / "dags" / "domains", tmp_path / "domains")
+    for name in ("on_demand.py", "tail.py", "planes.sql"):
+        file = folder / "flights" / name
+        kept = file.read_bytes()
+        file.write_bytes(b"\xff\xfe")
+        with pytest.raises(FeatureError, match="cannot be read") as caught:
+            define_features(domain, [], folder)
+        assert (name in caught.value.where, bool(caught.value.remedy)) == (True, True)
+        file.unlink()
+        with pytest.raises(FeatureError, match=r"cannot be read|is missing") as caught:
+            define_features(domain, [], folder)
+        assert name in caught.value.where
+        file.write_bytes(kept)
+
+
 def test_what_is_no_python_is_told() -> None:
     with pytest.raises(FeatureError, match="no Python"):
         function_code("def (", "age")
+    with pytest.raises(FeatureError, match=r"no Python: invalid syntax, line 2\n  where: shop/age.py"):
+        function_code("\ndef (", "age", where="shop/age.py")
 
 
 def test_definitions_of_the_flights_hold_owners_texts_and_what_services_read(domain: DomainSpec) -> None:

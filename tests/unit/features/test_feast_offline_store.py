@@ -163,6 +163,24 @@ def test_a_range_of_time_gives_every_key_as_of_its_end(store: Any) -> None:
     assert set(found.column("event_timestamp").to_pylist()) == {NOON + timedelta(hours=1)}
 
 
+def test_a_range_of_time_in_which_nothing_happened_has_no_rows_and_one_that_ends_first_is_refused(store: Any) -> None:
+    before = {"start_date": NOON - timedelta(days=9), "end_date": NOON - timedelta(days=8)}
+    found = store.get_historical_features(features=["stats:rate"], **before).to_arrow()
+    assert (found.num_rows, sorted(found.column_names)) == (0, ["driver", "event_timestamp", "rate"])
+    with pytest.raises(FeatureError, match="before it starts"):
+        store.get_historical_features(
+            features=["stats:rate"], start_date=NOON, end_date=NOON - timedelta(days=1)
+        ).to_arrow()
+
+
+def test_a_column_of_the_frame_that_an_on_demand_feature_would_stand_beside_is_refused(store: Any) -> None:
+    frame = pd.DataFrame({"driver": [1], "event_timestamp": [NOON], "factor": [2.0], "scaled": [1.0]})
+    with pytest.raises(FeatureError, match="'scaled' of on-demand view 'in_pandas' is already a column"):
+        store.get_historical_features(frame, ["in_pandas:scaled"])
+    found = store.get_historical_features(frame, ["in_pandas:scaled"], full_feature_names=True).to_arrow()
+    assert found.column("in_pandas__scaled").to_pylist() == [0.2]
+
+
 def test_a_key_of_another_width_or_of_floats_is_the_same_key(store: Any) -> None:
     for keys in (pa.array([1, None], pa.int8()), pa.array([1.0, 1.5]), pa.array([1, 2**63], pa.uint64())):
         entities = pa.table({"driver": keys, "event_timestamp": pa.array([NOON, NOON], pa.timestamp("ns", "UTC"))})
@@ -187,6 +205,11 @@ def test_no_rows_give_no_rows_with_all_columns(store: Any) -> None:
         (pd.DataFrame({"driver": ["1"], "event_timestamp": [NOON]}), "a text in the entity frame and a whole number"),
         (pd.DataFrame({"driver": [1], "event_timestamp": [NOON], "rate": [0]}), "feature 'rate' .* already a column"),
         (pd.DataFrame({"driver": [1, "x"], "event_timestamp": [NOON, NOON]}), "mixed types"),
+        (pd.DataFrame([[1, NOON, 2]], columns=["driver", "event_timestamp", "driver"]), "'driver' more than once"),
+        (pd.DataFrame({"driver": [2**70], "event_timestamp": [NOON]}), "numbers beyond 64 bits"),
+        (pd.DataFrame({"driver": [1], "event_timestamp": [NOON.date()]}), "'event_timestamp' is date32"),
+        (pa.table([[1], [NOON], [NOON]], ["driver", "event_timestamp", "event_timestamp"]), "more than once"),
+        ("SELECT 1 AS driver, 2 AS driver, now() AS event_timestamp", "'driver' more than once"),
         ([1], "cannot be a list"),
         ("nowhere/entities", "no entity rows at 'nowhere/entities'"),
         ("SELECT nothing", "query of the entity frame fails"),
@@ -238,3 +261,20 @@ def test_views_and_features_that_are_not_there_are_named(store: Any, tmp_path: P
 def test_a_query_can_name_the_entity_rows(store: Any) -> None:
     query = "SELECT 1::BIGINT AS driver, TIMESTAMPTZ '2013-03-10 12:00:00+00' AS event_timestamp"
     assert store.get_historical_features(query, ["stats:rate"]).to_arrow().column("rate").to_pylist() == [0.1]
+    ends = query.replace("'2013-03-10 12:00:00+00'", "'infinity'")
+    both = f"{query} UNION ALL {ends} UNION ALL {ends.replace('infinity', '-infinity')} -- the ends of time"
+    values = store.get_historical_features(both, ["stats:rate"]).to_arrow().column("rate").to_pylist()
+    assert values == [0.1, None, None]
+
+
+def test_a_moment_beyond_what_nanoseconds_hold_still_finds_facts_that_are_kept_in_them(tmp_path: Path) -> None:
+    import pyarrow.dataset as pads
+    from feast import FileSource
+
+    from millrace.features.feast_scan import scan_source
+
+    pq.write_table(pa.table({"at": pa.array([NOON], pa.timestamp("ns", "UTC"))}), tmp_path / "facts.parquet")
+    source = FileSource(path=str(tmp_path / "facts.parquet"), timestamp_field="at")
+    ends = (-(2**63), int(datetime(9999, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000)
+    scan = scan_source(source, pads.dataset(tmp_path / "facts.parquet"), ["at"], earliest=ends[0], latest=ends[1])
+    assert scan.read(["at"]).num_rows == 1

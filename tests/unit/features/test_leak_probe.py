@@ -179,7 +179,10 @@ def test_a_day_grain_shows_a_look_back_that_is_a_day_too_short(domain: DomainSpe
 @pytest.mark.parametrize(
     ("value", "when"),
     [
-        ("random()", "second time"),
+        ("random()", "calls random()"),
+        ("year(current_date)", "calls current_date"),
+        ("date_diff('year', sched_dep_at, now())", "calls now()"),
+        ("epoch(age(sched_dep_at))", "calls age()"),
         ("row_number() OVER (PARTITION BY carrier) * coalesce(arr_delay, 1)", "another order"),
     ],
 )
@@ -187,6 +190,31 @@ def test_what_does_not_repeat_is_told_as_that(only: Any, value: str, when: str) 
     (fault,) = only("carrier_delays", OWN_ROW.format(value=value), features={"seen": "float64"})
     assert "does not repeat" in fault.what
     assert when in fault.what
+
+
+def test_a_python_table_that_reads_a_clock_is_told_though_two_runs_agree(only: Any) -> None:
+    aside = "\n\ndef report():\n    import datetime\n\n    return datetime.date.today().year\n"
+    assert only("tail_delays", shipped("tail.py") + aside) == [], "a clock that the table does not reach"
+    reached = shipped("tail.py") + aside + "\n\nYEAR = report()\n"
+    (fault,) = only("tail_delays", reached.replace(EARLY, f"{EARLY} + 0 * YEAR"))
+    assert "does not repeat: it calls datetime.date.today()" in fault.what
+
+
+def test_a_source_that_says_not_when_its_rows_are_known_is_named_in_the_log(
+    domain: DomainSpec, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    table = domain.feature_tables["origin_weather"].model_copy(update={"features": {"temp": "float64"}})
+    text = """
+    SELECT origin, time_hour AS event_timestamp, time_hour AS known_at, avg(temp) OVER (PARTITION BY origin) AS temp
+    FROM weather WHERE time_hour >= $start AND time_hour < $end
+    """
+    (settings.sql_folder / str(table.sql)).write_text(text, encoding="utf-8")
+    silent = {**domain.sources, "weather": domain.sources["weather"].model_copy(update={"cleanup": []})}
+    update = {"feature_tables": {"weather": table}, "sources": silent}
+    assert check_leaks(domain.model_copy(update=update), settings=settings) == []
+    assert "'weather' reads weather, of which nothing says when a row is known" in caplog.text
+    (fault,) = check_leaks(domain.model_copy(update={**update, "sources": domain.sources}), settings=settings)
+    assert "knows the future" in fault.what
 
 
 def test_made_up_rows_are_the_same_every_time(domain: DomainSpec) -> None:

@@ -5,6 +5,7 @@ import json
 import os
 import sqlite3
 import time
+import traceback
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -242,6 +243,15 @@ def test_a_name_is_held_by_one_process_at_a_time(settings: Settings, tmp_path: P
         order.open("a").write("parent. ")
     os.waitpid(child, 0)
     assert order.read_text() == "other name. parent. child."
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql+psycopg2//me:geheim@host/db", "postgresql+psycopg2://me:geheim@host:port/db"]
+)
+def test_an_address_of_the_state_database_that_is_none_is_named_without_its_password(url: str) -> None:
+    with pytest.raises(SettingsError, match="is not a database URL") as caught:
+        engine_of(url)
+    assert "geheim" not in "".join(traceback.format_exception(caught.value))
 
 
 @pytest.mark.parametrize("url", ["mysql://x/y", "sqlite://", "nonsense"])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,40 @@ def test_passwords_are_not_shown() -> None:
     assert show("rediss://:geheim@host") == "rediss://:***@host"
     assert show("postgresql://me@host/db?password=geheim&x=1") == "postgresql://me@host/db?password=***&x=1"
     assert show("/srv/a:b@c.db") == "/srv/a:b@c.db"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:ge/heim@host:6379/0",
+        "redis://:ge#heim@host",
+        "redis://me:ge?heim@host",
+        "redis://:12/heim@host",
+        "postgresql://me:ge@heim:geheim@host/db",
+        "postgresql://me:ge%heim@host/db",
+        "postgresql://me:ge/heim@[::1/db?sslpassword=geheim",
+    ],
+)
+def test_a_password_that_needs_encoding_is_refused_and_no_part_of_it_is_shown(url: str) -> None:
+    with pytest.raises(SettingsError, match="password") as caught:
+        open_reader(url)
+    assert "heim" not in str(caught.value)
+    assert "%2F" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["redis://host:6379/0?client_name=a@b", "postgresql://me:ge%2Fheim@a:1,b:2/db", "unix://:geheim@/run/redis.sock"],
+)
+def test_an_address_that_only_looks_like_a_bad_password_is_taken(url: str) -> None:
+    open_reader(url)
+
+
+def test_an_address_that_the_client_refuses_is_not_quoted_with_its_password() -> None:
+    for url in ("postgresql://me:geheim@[::1/db", "redis://me:geheim@[::1/0"):
+        with pytest.raises(SettingsError, match="not an address") as caught:
+            open_reader(url).views()
+        assert "geheim" not in "".join(traceback.format_exception(caught.value))
 
 
 def test_a_server_that_is_not_there_is_named_without_its_password() -> None:

@@ -275,3 +275,16 @@ def test_a_spec_is_a_value() -> None:
     view = describe_view("mix", domain())
     assert dataclasses.replace(view) == view
     assert view.file == "on_demand_mix.py"
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("raise SystemExit(3)", "mix raises SystemExit"),
+        ("return {'felt': [[1], [2, 3]], 'share': [1, 1], 'cold': ['a', 'b']}", "returns shape"),
+    ],
+)
+def test_a_function_that_exits_or_returns_rows_of_unequal_length_is_named(body: str, message: str) -> None:
+    made = function(f"def mix(columns):\n    {body}\n")
+    with pytest.raises(FeatureError, match=message):
+        made.compute({item.name: [None, None] for item in made.view.reads}, 2)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import shutil
 import threading
 import time
 from datetime import UTC, datetime
@@ -13,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import httpx
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -125,6 +128,68 @@ def test_a_torn_line_is_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFix
     path.write_bytes(path.read_bytes()[:-7] + b'\n[]\n{"release": 1}\n')
     assert [row.columns["tailnum"] for row in read(tmp_path)] == ["N1"]
     assert "3 lines are no sampled rows" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"effective_at": "soon"},
+        {"effective_at": None},
+        {"marks": {"planes": "soon"}},
+        {"marks": {"planes": 2**62}},
+        {"package": "../" * 21 + "a"},
+        {"package": 5},
+        {"release": "<b>"},
+        {"columns": {"tailnum": {"a": 1}}},
+        {"columns": {"tailnum": ["N1"]}},
+    ],
+)
+def test_a_line_with_values_of_other_types_is_no_sampled_row(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    log = RequestLog(tmp_path / FOLDER)
+    offer(log, ["N1"])
+    log.close()
+    (row,) = read(tmp_path)
+    assert SampledRow.from_bytes(row.to_bytes()) == row
+    assert SampledRow.from_bytes(orjson.dumps({**orjson.loads(row.to_bytes()), **wrong})) is None
+
+
+def until_written(log: RequestLog, count: int, folder: Path) -> None:
+    end = time.monotonic() + 10
+    while len(read(folder)) + log.outcomes["delay", "unwritten"] < count and time.monotonic() < end:
+        time.sleep(0.01)
+
+
+def test_a_line_that_the_disk_took_half_of_costs_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = RequestLog(tmp_path / FOLDER)
+    write, room = os.write, [10**6]
+
+    def write_while_there_is_room(handle: int, data: Any) -> int:
+        if not room[0]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written = write(handle, bytes(data)[: room[0]])
+        room[0] -= written
+        return written
+
+    monkeypatch.setattr("millrace.serving.request_log.os.write", write_while_there_is_room)
+    offer(log, ["N1"])
+    until_written(log, 1, tmp_path)
+    room[0] = 20
+    offer(log, ["N2"])
+    until_written(log, 2, tmp_path)
+    room[0] = 10**6
+    offer(log, ["N3"])
+    log.close()
+    assert [row.columns["tailnum"] for row in read(tmp_path)] == ["N1", "N3"]
+
+
+def test_a_folder_that_is_emptied_while_the_service_runs_fills_again(tmp_path: Path) -> None:
+    log = RequestLog(tmp_path / FOLDER)
+    offer(log, ["N1"])
+    until_written(log, 1, tmp_path)
+    shutil.rmtree(tmp_path / FOLDER)
+    offer(log, ["N2"])
+    log.close()
+    assert [row.columns["tailnum"] for row in read(tmp_path)] == ["N2"]
 
 
 def test_what_the_queue_cannot_take_is_dropped_at_once(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import itertools
 import logging
 import shutil
 import threading
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +146,36 @@ def test_a_pushed_row_stays_until_the_lake_has_a_partition_of_its_time(settings:
     assert "another writer" in materialize_view(plant, "long", PARTITIONS[2], settings=settings).anew
     rows = answers(settings, "long")[1]
     assert [row and row[1] for row in rows] == [[2.0], [8.0], None, None]
+
+
+def test_a_domain_that_begins_before_1970_is_brought_as_any_other(settings: Settings, plant: DomainSpec) -> None:
+    early = plant.model_copy(update={"first": "1960-01-01"})
+    begun = (datetime(1960, 1, 1, tzinfo=UTC) - START) / timedelta(hours=1)
+    for day in range(3):
+        hour = begun + 24 * day + 1
+        write_facts(settings, early, "short", f"1960-01-0{1 + day}", [("abc"[day], hour, hour, float(day))])
+    for day, expected in enumerate(([[0.0], None, None], [None, [1.0], None], [None, None, [2.0]])):
+        report = materialize_view(early, "short", f"1960-01-0{1 + day}", settings=settings)
+        assert bool(report.anew) == (day == 0)
+        mark, rows = answers(settings, "short", ["a", "b", "c"])
+        assert mark == datetime(1960, 1, 2 + day, tzinfo=UTC)
+        assert [row and row[1] for row in rows] == expected
+
+
+def test_too_little_memory_is_told_with_the_limit(settings: Settings, plant: DomainSpec) -> None:
+    small = plant.model_copy(update={"compute": plant.compute.model_copy(update={"memory_limit": "1MB"})})
+    write_facts(settings, small, "long", PARTITIONS[0], [(f"key {number}", 1, 1, 1.0) for number in range(60_000)])
+    with pytest.raises(FeatureError, match="more memory than 1MB"):
+        materialize_view(small, "long", PARTITIONS[0], settings=settings)
+
+
+def test_of_many_changed_partitions_a_few_are_named(settings: Settings, plant: DomainSpec) -> None:
+    days = [f"2020-01-{day:02}" for day in range(1, 10)]
+    for level in (1.0, 2.0):
+        for number, day in enumerate(days):
+            write_facts(settings, plant, "long", day, [("a", 24 * number, 24 * number, level)])
+        report = materialize_view(plant, "long", days[-1], settings=settings)
+    assert report.anew == f"{', '.join(days[:5])} and 4 more changed after it was written"
 
 
 def test_a_run_that_did_not_end_is_made_good_even_where_nothing_looks_changed(
