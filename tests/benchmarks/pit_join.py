@@ -48,11 +48,9 @@ def run(scale: float) -> list[Row]:
     return [speed, memory, engine]
 
 
-def measure(
-    side: str, folder: Path, frame: str, peaks: dict[str, list[float]] | None = None, figure: str = "seconds"
-) -> Sample:
-    """One run of a side in a process of its own; `figure` is `seconds` or `cpu_s`."""
+def measure(side: str, folder: Path, frame: str, peaks: dict[str, list[float]] | None = None) -> Sample:
+    """Seconds of one run of a side in a process of its own."""
     told: Any = run_python("-m", "tests.benchmarks.pit_side", side, str(folder), frame)
     if peaks is not None:
         peaks[side].append(told["peak_mb"])
-    return Sample(figure=told[figure], result=(told["rows"], told["digest"]), peak_mb=told["peak_mb"])
+    return Sample(figure=told["seconds"], result=(told["rows"], told["digest"]), peak_mb=told["peak_mb"])

@@ -81,19 +81,19 @@ def match(history: History, *, keys: Sequence[Any], at: Any, ttl_us: int = 0, me
     coded = KeyCodes(keys, len(at))
     facts = coded_facts(history, coded.of(history.keys, history.rows))
     steps = stairs.build(facts, bounds_use=history.bounds_use, rank=ranking(history.values, memory_limit))
-    found = find_sliced(steps, coded.codes, instants(at), ttl_us=ttl_us, budget=limit_bytes(memory_limit) // 4)
+    moments = stairs.ascending(instants(at))
+    found = find_sliced(steps, coded.codes, moments, ttl_us=ttl_us, budget=limit_bytes(memory_limit) // 4)
     return pa.array(found.astype(np.int64), mask=found < 0)
 
 
-def find_sliced(steps: stairs.Staircase, code: Any, at: Any, *, ttl_us: int, budget: int) -> Any:
+def find_sliced(steps: stairs.Staircase, code: Any, moments: stairs.Moments, *, ttl_us: int, budget: int) -> Any:
     """`find` for as many entity rows at a time as about so many bytes hold; each slice goes through all steps again."""
     rows = max(_LEAST_ROWS, budget // _ROW_BYTES)
-    if len(at) <= rows:
-        return stairs.find(steps, code, at, ttl_us=ttl_us)
-    found = np.empty(len(at), steps.number.dtype)
-    for first in range(0, len(at), rows):
+    found = np.empty(len(code), steps.number.dtype)
+    for first in range(0, len(code), rows):
         part = slice(first, first + rows)
-        found[part] = stairs.find(steps, code[part], at[part], ttl_us=ttl_us)
+        row = moments.rows(part)
+        found[row] = stairs.find(steps, code[row], moments.at[part], ttl_us=ttl_us)
     return found
 
 

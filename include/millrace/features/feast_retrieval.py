@@ -59,14 +59,15 @@ def join_views(entities: pa.Table, at: Any, requests: Sequence[Request], *, memo
         memory_limit: what this may take besides frame and result.
     """
     budget = limit_bytes(memory_limit) // 4
+    moments = stairs.ascending(at)
     coded: dict[tuple[str, ...], KeyCodes] = {}
     lookups = []
     for request in requests:
         names = tuple(name for _, name in request.keys)
         if names not in coded:
             coded[names] = KeyCodes([entities.column(name) for name in names], len(at))
-        lookups.append(_look_up(request, coded[names], at, budget=budget, memory_limit=memory_limit))
-    del coded
+        lookups.append(_look_up(request, coded[names], moments, budget=budget, memory_limit=memory_limit))
+    del coded, moments
     width = sum(lookup.scan.width(lookup.request.columns) for lookup in lookups)
     step = max(_LEAST_ROWS, budget // max(width + entities.nbytes // max(len(at), 1), 1))
     for first in range(0, max(len(at), 1), step):
@@ -77,9 +78,9 @@ def join_views(entities: pa.Table, at: Any, requests: Sequence[Request], *, memo
         yield piece
 
 
-def _look_up(request: Request, coded: KeyCodes, at: Any, *, budget: int, memory_limit: str) -> Lookup:
-    times = at[at != EVER]
-    first, last = (int(times.min()), int(times.max())) if len(times) else (0, 0)
+def _look_up(request: Request, coded: KeyCodes, moments: stairs.Moments, *, budget: int, memory_limit: str) -> Lookup:
+    times = moments.at[np.searchsorted(moments.at, EVER, side="right") :]
+    first, last = (int(times[0]), int(times[-1])) if len(times) else (0, 0)
     scan = scan_source(
         request.source,
         request.dataset,
@@ -93,18 +94,20 @@ def _look_up(request: Request, coded: KeyCodes, at: Any, *, budget: int, memory_
         history = _history(request, rows)
         facts = coded_facts(history, coded.of(history.keys, history.rows))
         steps = stairs.build(facts, bounds_use=request.bounds_use, rank=_rank(request, scan, memory_limit, rows))
-        found = find_sliced(steps, coded.codes, at, ttl_us=request.ttl_us, budget=budget)
+        found = find_sliced(steps, coded.codes, moments, ttl_us=request.ttl_us, budget=budget)
         return Lookup(request=request, found=found, values=rows, scan=scan)
-    numbers = _find_in_parts(request, scan, coded, at, budget=budget, memory_limit=memory_limit)
+    numbers = _find_in_parts(request, scan, coded, moments, budget=budget, memory_limit=memory_limit)
     used, found = _used(numbers)
     if used.size * scan.width(request.columns) > budget:
         return Lookup(request=request, found=numbers, values=None, scan=scan)
     return Lookup(request=request, found=found, values=scan.gather(request.columns, used), scan=scan)
 
 
-def _find_in_parts(request: Request, scan: Scan, coded: KeyCodes, at: Any, *, budget: int, memory_limit: str) -> Any:
+def _find_in_parts(
+    request: Request, scan: Scan, coded: KeyCodes, moments: stairs.Moments, *, budget: int, memory_limit: str
+) -> Any:
     """Numbers of the facts entity rows use, key by key where the columns that decide do not fit into memory at once."""
-    numbers = np.full(len(at), -1, np.int64)
+    numbers = np.full(len(coded.codes), -1, np.int64)
     rank = _rank(request, scan, memory_limit, None)
     waiting = [(0, 1)]
     while waiting:
@@ -122,8 +125,10 @@ def _find_in_parts(request: Request, scan: Scan, coded: KeyCodes, at: Any, *, bu
                 held = [_part(item, rest, parts) for item in held]
                 rows = sum(len(item.code) for item in held)
         steps = stairs.build(_joined(held), bounds_use=request.bounds_use, rank=rank)
-        meant = slice(None) if parts == 1 else np.flatnonzero(coded.codes % parts == rest)
-        numbers[meant] = find_sliced(steps, coded.codes[meant], at[meant], ttl_us=request.ttl_us, budget=budget)
+        codes = coded.codes[moments.rows(slice(None))]
+        own = slice(None) if parts == 1 else np.flatnonzero(codes % parts == rest)
+        asked = stairs.Moments(at=moments.at[own], row=None)
+        numbers[moments.rows(own)] = find_sliced(steps, codes[own], asked, ttl_us=request.ttl_us, budget=budget)
     return numbers
 
 

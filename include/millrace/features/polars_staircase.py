@@ -45,6 +45,31 @@ class Staircase:
     number: Any
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moments:
+    """Instants in ascending order.
+
+    Attributes:
+        at: the instants, microseconds since 1970.
+        row: the entity row of each; None where the rows ascend themselves.
+    """
+
+    at: Any
+    row: Any | None
+
+    def rows(self, part: Any) -> Any:
+        """The entity rows of a part of the instants."""
+        return part if self.row is None else self.row[part]
+
+
+def ascending(at: Any) -> Moments:
+    """The instants of entity rows, ordered; numpy does that in a third of polars' time."""
+    if (at[1:] >= at[:-1]).all():
+        return Moments(at=at, row=None)
+    row = np.argsort(at)
+    return Moments(at=at[row], row=row)
+
+
 def build(facts: Facts, *, bounds_use: bool, rank: Callable[[Any], Any] | None) -> Staircase:
     """The facts that no other one of their key beats when they become usable.
 
@@ -77,7 +102,7 @@ def find(steps: Staircase, code: Any, at: Any, *, ttl_us: int = 0) -> Any:
     Args:
         steps: the staircase.
         code: numbers of keys (int32), negative where there is none.
-        at: instants, microseconds since 1970.
+        at: instants, microseconds since 1970, ascending.
         ttl_us: facts older than this are not used; exactly as old is still usable; 0 for no limit.
     """
     import polars as pl
@@ -86,17 +111,11 @@ def find(steps: Staircase, code: Any, at: Any, *, ttl_us: int = 0) -> Any:
         return np.full(len(code), -1, steps.number.dtype)
     right = pl.DataFrame({"code": steps.code, "at": steps.usable, "step": np.arange(len(steps.code), dtype=np.int32)})
     left = pl.DataFrame({"code": code, "at": at})
-    order = None if left["at"].is_sorted() else left["at"].arg_sort()
-    if order is not None:
-        left = left[order]
     joined = left.join_asof(right, on="at", by="code", strategy="backward", check_sortedness=False)
     step = joined["step"].fill_null(-1).to_numpy()
-    if order is not None:
-        step, sorted_step = np.empty_like(step), step
-        step[order.to_numpy()] = sorted_step
     none = step < 0
     if ttl_us:
-        none |= at - ttl_us > steps.event[step]
+        none |= at > (steps.event + ttl_us)[step]
     number = steps.number[step]
     number[none] = -1
     return number

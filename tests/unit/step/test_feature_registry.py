@@ -256,5 +256,6 @@ def apply_at_once(store: Store, names: list[str]) -> None:
     assert applied.revision(store.settings.registry_url) == len(names)
 
 
+@pytest.mark.full
 def test_two_applies_at_once_lose_nothing(store: Store) -> None:
     apply_at_once(store, ["again", "once"])
