@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -81,7 +82,7 @@ def house(
     yield house
     for name in ("predictions", "scored_features"):
         if (path := Path(mine.lake) / "flight_delay" / name).exists():
-            path.rename(path.with_name(f"{name}-{id(house)}"))
+            path.rename(path.with_name(f"{name}-{uuid.uuid4().hex}"))
 
 
 @pytest.fixture
