@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.faults.points import KILLED
 from tests.unit.shop import HEADER, ROWS
 
 from millrace.lake import Table
 
-KEY, KILLED = "2020-01", 86
+KEY = "2020-01"
 BAD = ROWS + "x,2020-01,eve,1,NA\n6,,eve,1,NA\n"
 WORKER = """
-import json, os, sys
+import json, sys
+from tests.faults.points import Points
 from tests.unit.shop import make_domain
 
 from millrace.lake import file, staging
@@ -28,31 +30,14 @@ from millrace.step.ingestion import ingest_partition
 
 var, source, die_at = sys.argv[1:4]
 settings = Settings.load({"MILLRACE_VAR": var, "MILLRACE_DAGS": var})
-events = []
-
-
-def around(owner, name):
-    inner = getattr(owner, name)
-
-    def outer(*args, **kwargs):
-        for when in ("before", "after"):
-            events.append(f"{when} {name}")
-            if len(events) - 1 == int(die_at):
-                os._exit(86)
-            if when == "before":
-                found = inner(*args, **kwargs)
-        return found
-
-    setattr(owner, name, outer)
-
-
-around(Table, "replace_file")
-around(Table, "_ensure")
-around(file, "bring")
-around(staging.StagedWriter, "close")
+points = Points(int(die_at))
+points.around(Table, "replace_file")
+points.around(Table, "_ensure")
+points.around(file, "bring")
+points.around(staging.StagedWriter, "close")
 print("started", flush=True)
 found = ingest_partition(make_domain(source), "orders", "2020-01", settings=settings)
-print(json.dumps({"events": events, "line": found.line}), flush=True)
+print(json.dumps({"events": points.events, "line": found.line}), flush=True)
 """
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.faults.points import KILLED
 from tests.unit.levels import PARTITIONS, Fact, answers, make_plant, write_facts
 
 from millrace.errors import OnlineStoreUnavailableError
@@ -23,10 +24,10 @@ from millrace.settings import Settings
 from millrace.spec import DomainSpec
 from millrace.step.materialization import materialize_view
 
-KILLED = 86
 MANY = [f"k{number}" for number in range(40_000)]
 WORKER = """
-import json, os, sys
+import json, sys
+from tests.faults.points import Points
 from tests.unit.levels import make_plant
 
 from millrace.features import materialization, newest
@@ -37,35 +38,18 @@ from millrace.step.materialization import materialize_view
 
 var, online, partition, die_at = sys.argv[1:5]
 settings = Settings.load({"MILLRACE_VAR": var, "MILLRACE_DAGS": var, "MILLRACE_ONLINE_STORE": online})
-events = []
-
-
-def around(owner, name):
-    inner = getattr(owner, name)
-
-    def outer(*args, **kwargs):
-        for when in ("before", "after"):
-            events.append(f"{when} {name}")
-            if len(events) - 1 == int(die_at):
-                os._exit(86)
-            if when == "before":
-                found = inner(*args, **kwargs)
-        return found
-
-    setattr(owner, name, outer)
-
-
+points = Points(int(die_at))
 for owner, name in (
     (Materializations, "begin"),
     (Materializations, "finish"),
     (sqlite_writer.SQLiteWriter, "write"),
     (materialization._Progress, "_count"),
 ):
-    around(owner, name)
+    points.around(owner, name)
 domain = make_plant(settings.sql_folder)
 print("started", flush=True)
 found = materialize_view(domain, "long", partition, settings=settings)
-print(json.dumps({"events": events, "report": found.to_dict()}), flush=True)
+print(json.dumps({"events": points.events, "report": found.to_dict()}), flush=True)
 """
 
 

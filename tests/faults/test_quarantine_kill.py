@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.faults.points import KILLED
 from tests.unit.shop import HEADER, ROWS
 
 from millrace.governance.ledger import Ledger
@@ -20,7 +21,6 @@ from millrace.settings import Settings
 from millrace.validation.quarantine import read_quarantine
 
 KEY = "2020-01"
-KILLED = 86
 BAD = (
     ROWS
     + "5,2020-01,,12,2020-01-05T10:00:00Z\n6,2020-01,,99,2020-01-05T11:00:00Z\nx,2020-01,a,1,2020-01-01T00:00:00Z\n"
@@ -30,6 +30,7 @@ import json, os, sys, time
 from datetime import UTC, datetime
 from pathlib import Path
 
+from tests.faults.points import Points
 from tests.unit.shop import make_domain
 
 from millrace.governance.ledger import Ledger
@@ -55,31 +56,12 @@ NAMED = {
     "id": "named",
 }
 domain = make_domain(source, contract=[AMOUNT, NAMED])
-events = []
-
-
-def reach(name):
-    events.append(name)
-    if len(events) - 1 == int(die_at):
-        print(json.dumps({"killed": name}), flush=True)
-        os._exit(86)
-
-
-def around(owner, name):
-    inner = getattr(owner, name)
-
-    def outer(*args, **kwargs):
-        reach(f"before {name}")
-        found = inner(*args, **kwargs)
-        reach(f"after {name}")
-        return found
-
-    setattr(owner, name, outer)
+points = Points(int(die_at), tell=True)
 
 
 def spy():
     for owner, name in ((Table, "replace"), (Table, "replace_file"), (Ledger, "append"), (file, "bring")):
-        around(owner, name)
+        points.around(owner, name)
 
 
 now = datetime(2020, 1, 6, tzinfo=UTC)
@@ -99,7 +81,7 @@ else:
     found = replay(
         domain, "orders", settings=settings, action="waive", by=by, reason="walk-in", reasons=["named"], now=now
     ).to_dict()
-print(json.dumps({"events": events, "found": found}), flush=True)
+print(json.dumps({"events": points.events, "found": found}), flush=True)
 """
 
 

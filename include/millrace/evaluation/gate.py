@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
+from abc import ABC, abstractmethod
 from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -35,7 +36,7 @@ class Answer(BaseModel):
     sentence: str
 
 
-class Gate(BaseModel):
+class Gate(BaseModel, ABC):
     """The base of all gates; its fields are the arguments that a policy may give.
 
     Attributes:
@@ -45,9 +46,9 @@ class Gate(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
     problems: ClassVar[tuple[Literal["binary", "regression"], ...]] = ("binary", "regression")
 
+    @abstractmethod
     def answer(self, evidence: Evidence) -> Answer:
         """Judge the challenger of a bundle."""
-        raise NotImplementedError
 
     def check(self, use_case: UseCaseSpec) -> str:
         """What in these arguments does not fit a use case; "" where all does."""
