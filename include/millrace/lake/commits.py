@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from millrace.artifact import DatasetRef
@@ -41,9 +41,21 @@ def properties(
 
 def of_partitions(table: Any) -> Iterator[dict[str, Any]]:
     """The commits of an open table that wrote a partition, newest first, none from before a restart."""
-    history: Iterable[dict[str, Any]] = table.history()
-    since = itertools.takewhile(lambda commit: RESTART not in commit, history)
+    since = itertools.takewhile(lambda commit: RESTART not in commit, _history(table))
     return (commit for commit in since if "millrace.partition" in commit and "millrace.digest" in commit)
+
+
+def _history(table: Any) -> Iterator[dict[str, Any]]:
+    """The commits up to the version that is open, newest first, each with its own version.
+
+    deltalake lists whatever the log holds by now and counts down from the open version: when another writer commits
+    between opening and listing, each commit has the number of the one before it. Our logs are never cut, so that the
+    length of the list says how many commits are too new.
+    """
+    history: list[dict[str, Any]] = table.history()
+    newest = int(table.version())
+    too_new = max(len(history) - (newest + 1), 0)
+    return ({**commit, "version": newest - back} for back, commit in enumerate(history[too_new:]))
 
 
 def newest(table: Any, partition: str) -> dict[str, Any] | None:

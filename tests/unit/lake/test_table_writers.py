@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from millrace.lake import Table
+from millrace.lake import Table, commits
 
 ROWS = pa.table({"a": [1, 2, 3, 4]})
 
@@ -39,3 +39,23 @@ def test_appenders_with_one_marker_at_once_append_once(tmp_path: Path) -> None:
     with ThreadPoolExecutor(5) as pool:
         list(pool.map(lambda _: table.append(ROWS, partition="2020-02", marker="m"), range(5)))
     assert table.read().num_rows == 4
+
+
+def test_a_commit_made_after_a_table_was_opened_does_not_shift_the_versions_of_the_others(tmp_path: Path) -> None:
+    table = Table(str(tmp_path), "table")
+    first, second = (table.replace(ROWS.slice(n), partition=f"2020-0{n}") for n in (1, 2))
+    opened = table.open()
+    third = table.replace(ROWS.slice(3), partition="2020-03")
+    table.replace(ROWS, partition="2020-02")
+    found = {commits.partition_of(commit): commit["version"] for commit in commits.of_partitions(opened)}
+    assert found == {"2020-01": first.version, "2020-02": second.version}
+    assert third.version == table.newest()["2020-03"].version
+
+
+def test_references_given_to_writers_at_once_hold_the_rows_they_wrote(tmp_path: Path) -> None:
+    table = Table(str(tmp_path), "table")
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(lambda n: table.replace(pa.table({"a": [n]}), partition=f"2020-{n:02}"), range(1, 13)))
+    for ref in found:
+        rows = table.read(version=ref.version, partitions=[ref.partition], columns=["a"])
+        assert rows["a"].to_pylist() == [int(ref.partition[-2:])], ref
