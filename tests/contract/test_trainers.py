@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from tests.unit.training.synthetic import QUICK, make_domain, make_rows, make_use_case, training_rows
+from tests.unit.training.synthetic import QUICK, make_job, make_rows, make_use_case, training_rows
 
 from millrace.errors import TrainingError
 from millrace.package import Package
@@ -21,16 +21,8 @@ STOPPABLE = [case for case in CASES if case[0] != "baseline"]
 
 
 def train(use_case: UseCaseSpec, candidate: str, store: Path, rows: pa.Table | None = None) -> Trained:
-    return train_package(
-        use_case,
-        make_domain(),
-        candidate,
-        training_rows(use_case, PARTITIONS) if rows is None else rows,
-        table=use_case.service_table("training_set"),
-        holdout="2020-04",
-        known_until="2020-04-01T00:00:00Z",
-        store=store,
-    )
+    rows = training_rows(use_case, PARTITIONS) if rows is None else rows
+    return train_package(make_job(use_case, candidate, holdout="2020-04"), rows, store=store)
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,7 @@ from millrace.step.monitoring import (
     measure_live_gain,
     measure_performance,
 )
-from millrace.training import assemble_partition, train_package
+from millrace.training import TrainingJob, assemble_partition, train_package
 from millrace.training.training_set import load_training_set
 
 pytestmark = pytest.mark.integration
@@ -123,17 +123,16 @@ def train(
     rows = load_training_set(use_case, ref, lake=settings.lake, through=through, known_until=cut, hidden=hidden)
     found = []
     for name in use_case.candidates:
-        trained = train_package(
-            use_case,
-            domain,
-            name,
-            rows,
+        job = TrainingJob(
+            use_case=use_case,
+            domain=domain,
+            candidate=name,
             table=ref.table,
             holdout=holdout,
             known_until=cut,
-            store=settings.packages,
-            functions=functions(use_case, domain),
+            functions=functions(use_case, domain).sources,
         )
+        trained = train_package(job, rows, store=settings.packages)
         found.append(
             ModelRef(
                 use_case=use_case.name,

@@ -78,7 +78,7 @@ class Manifest:
         use_case: its use case.
         candidate: name of the candidate in the spec.
         trainer: trainer that made it.
-        problem: `binary` or `regression`.
+        problem: `binary`, `multiclass` or `regression`.
         params: parameters of the trainer, defaults resolved, threads included.
         seed: seed of everything random.
         library: what trained it.
@@ -86,6 +86,7 @@ class Manifest:
         training: the rows it was trained on.
         facts: what training found (rounds kept, columns without a value).
         files: file → sha256, every file but the manifest.
+        classes: names of the classes of a multiclass model, in the order of its probabilities.
         format: version of this layout.
     """
 
@@ -100,6 +101,7 @@ class Manifest:
     training: TrainingRecord
     facts: dict[str, Any] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
+    classes: list[str] = field(default_factory=list)
     format: int = FORMAT
 
     def to_bytes(self) -> bytes:

@@ -33,7 +33,7 @@ class PolicySpec(Spec):
 
     Attributes:
         tier: file stem; what a use case names.
-        gates: every one must answer `pass`; by problem (`binary`, `regression`), or `all`.
+        gates: every one must answer `pass`; by problem (`binary`, `multiclass`, `regression`), or `all`.
         approvals: people who must approve; 0 releases on the gates alone.
         approval_timeout_hours: how long a request waits; then it fails.
         dirty_tree: a working tree with uncommitted changes, or none at all, is noted or refused at release.
@@ -42,7 +42,7 @@ class PolicySpec(Spec):
 
     tier: Name
     description: str
-    gates: dict[Literal["all", "binary", "regression"], list[GateSpec]]
+    gates: dict[Literal["all", "binary", "multiclass", "regression"], list[GateSpec]]
     approvals: Literal[0, 1, 2] = 0
     approval_timeout_hours: Annotated[float, Field(gt=0)] = 72
     dirty_tree: Literal["note", "refuse"] = "note"
@@ -50,7 +50,7 @@ class PolicySpec(Spec):
 
     @model_validator(mode="after")
     def _names_once(self) -> PolicySpec:
-        for problem in ("binary", "regression"):
+        for problem in ("binary", "multiclass", "regression"):
             names = [gate.name for gate in self.gates_for(problem)]
             if doubled := sorted({name for name in names if names.count(name) > 1}):
                 raise ValueError(f"gates of one name for {problem}: {doubled}; give them an `id`")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from millrace.spec.base import ColumnName, Name, Spec
+from millrace.spec.candidate import Candidates, ClassName
+from millrace.spec.feature import ComputeSpec
 from millrace.spec.policy import GateSpec
 
-Problem = Literal["binary", "regression"]
+Problem = Literal["binary", "multiclass", "regression"]
+_METRICS = {"binary": ("auc",), "multiclass": ("log_loss", "auc"), "regression": ("rmse",)}
 
 
 class LabelSpec(Spec):
@@ -18,10 +21,12 @@ class LabelSpec(Spec):
     Attributes:
         expression: SQL over the clean row; null means there is no label (cancelled, diverted).
         known_at: column of the clean table: the instant from which the label may be used.
+        weight: SQL over the clean row: how much the row counts in training; 1 for all where empty.
     """
 
     expression: str
     known_at: ColumnName
+    weight: str = ""
 
 
 class EntitySpec(Spec):
@@ -67,26 +72,20 @@ class FeatureServiceSpec(Spec):
         return [*(name for name, kind in self.row.items() if kind == "category"), *self.categorical]
 
 
-class CandidateSpec(Spec):
-    """One model to try: a trainer by name and its parameters."""
-
-    trainer: str
-    params: dict[str, Any] = {}
-
-
 class EvaluationSpec(Spec):
     """How candidates are compared: on the last partition, in time order.
 
     Attributes:
         split: `time` only; a random split sees the future of its training rows.
-        metric: the metric that ranks candidates and that gates compare (`auc`; `rmse` for regression).
+        metric: the metric that ranks candidates and that gates compare: `auc` for binary, `log_loss` or `auc` (each
+            class against the rest, the mean of all) for multiclass, `rmse` for regression.
         holdout_partitions: how many of the last partitions are kept back.
         bootstrap: rounds of the day-block bootstrap.
         slices: columns whose values are reported apart.
     """
 
     split: Literal["time"] = "time"
-    metric: Literal["auc", "rmse"] = "auc"
+    metric: Literal["auc", "log_loss", "rmse"] = "auc"
     holdout_partitions: Literal[1] = 1
     bootstrap: Annotated[int, Field(ge=50, le=5000)] = 200
     slices: list[ColumnName] = []
@@ -132,6 +131,8 @@ class UseCaseSpec(Spec):
         gates: gates on top of the policy's; none of those can be taken away.
         leaks: columns of the entity's source that must never be features: they are known too late.
         min_training_partitions: partitions that must stand before the holdout.
+        classes: what a multiclass label may be; the label expression gives one of these texts.
+        compute: the engine that tunes, trains and scores; `connection` as in a domain's.
     """
 
     name: Name
@@ -144,13 +145,15 @@ class UseCaseSpec(Spec):
     label: LabelSpec
     features: FeatureServiceSpec
     leaks: list[ColumnName] = []
-    candidates: Annotated[dict[Name, CandidateSpec], Field(min_length=1)]
+    candidates: Annotated[Candidates, Field(min_length=1)]
     evaluation: EvaluationSpec = EvaluationSpec()
     gates: list[GateSpec] = []
     monitoring: MonitoringSpec = MonitoringSpec()
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
     min_training_partitions: Annotated[int, Field(ge=1)] = 2
     seed: int = 7
+    classes: list[ClassName] = []
+    compute: ComputeSpec = ComputeSpec()
 
     def table(self, name: str) -> str:
         """Name in the lake of a table of this use case (`predictions`, `labelled`)."""
@@ -179,6 +182,8 @@ class UseCaseSpec(Spec):
             raise ValueError(f"features named twice: {doubled}")
         if unknown := sorted(set(self.features.categorical) - set(columns)):
             raise ValueError(f"categorical names no feature: {unknown}")
-        if (self.evaluation.metric == "auc") != (self.problem == "binary"):
+        if self.evaluation.metric not in _METRICS[self.problem]:
             raise ValueError(f"metric {self.evaluation.metric!r} does not fit a {self.problem} problem")
+        if (self.problem == "multiclass") != (len(self.classes) > 2) or len(set(self.classes)) < len(self.classes):
+            raise ValueError("classes: a multiclass problem names three or more, each once; any other problem none")
         return self

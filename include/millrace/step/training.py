@@ -20,7 +20,7 @@ from millrace.step.engine import engine_of, for_workers
 from millrace.step.feature_registry import apply_features
 from millrace.step.retrieval import load_functions
 from millrace.step.retrieval_split import labelled_features
-from millrace.training import assemble_training_set, find_holdout, train_package
+from millrace.training import TrainingJob, assemble_training_set, find_holdout, train_package
 from millrace.training import training_set as table
 
 log = logging.getLogger(__name__)
@@ -133,17 +133,16 @@ def train_candidate(
     rows = load_training_set(
         use_case, training_set, settings=settings, through=before, known_until=known_until, hidden=features.hidden
     )
-    trained = train_package(
-        use_case,
-        domain,
-        candidate,
-        rows,
+    job = TrainingJob(
+        use_case=use_case,
+        domain=domain,
+        candidate=candidate,
         table=training_set.table,
         holdout=holdout.key,
         known_until=known_until,
-        store=settings.packages,
-        functions=functions,
+        functions=functions.sources,
     )
+    trained = train_package(job, rows, store=settings.packages)
     manifest = trained.package.manifest
     ref = ModelRef(
         use_case=use_case.name,

@@ -2,7 +2,9 @@
 
 from millrace.training.base import Fit, Trainer, TrainingData
 from millrace.training.candidate import Trained, train_package
+from millrace.training.job import TrainingJob, find_candidate
 from millrace.training.registry import build_trainer, check_params, list_trainers
+from millrace.training.run import Checkpoint, FitRun, FolderRun, LooseRun, StopFitError
 from millrace.training.training_set import (
     assemble_partition,
     assemble_training_set,
@@ -11,14 +13,21 @@ from millrace.training.training_set import (
 )
 
 __all__ = [
+    "Checkpoint",
     "Fit",
+    "FitRun",
+    "FolderRun",
+    "LooseRun",
+    "StopFitError",
     "Trained",
     "Trainer",
     "TrainingData",
+    "TrainingJob",
     "assemble_partition",
     "assemble_training_set",
     "build_trainer",
     "check_params",
+    "find_candidate",
     "find_holdout",
     "list_trainers",
     "load_training_set",

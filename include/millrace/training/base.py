@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from millrace.package import Encoder, Library, ModelFile
 from millrace.training.params import TrainerParams
+from millrace.training.run import FitRun
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,11 +19,16 @@ class TrainingData:
     """Training rows in time order, encoded.
 
     Attributes:
-        matrix: float32 (rows, features), numbers and category codes as `Encoder.encode` makes them.
-        target: float32 label of each row.
+        matrix: float32 (rows, features), numbers and category codes as `Encoder.encode` makes them. Where
+            `block_rows` is set it is a read-only file mapped into memory, larger than what may be held at once.
+        target: float32 label of each row; for multiclass the place of the class in `classes`.
+        weight: float32 weight of each row; None where all count the same.
         recent: rows of the last training partition, which early stopping keeps back.
         encoder: what encoded them.
-        problem: `binary` or `regression`.
+        problem: `binary`, `multiclass` or `regression`.
+        classes: number of classes; 0 for a regression.
+        monotone: 1, -1 or 0 for each feature: the prediction may only rise, only fall, or do as it likes.
+        block_rows: rows to hold at once; 0 where the matrix is in memory as a whole.
     """
 
     matrix: NDArray[np.float32]
@@ -29,6 +36,17 @@ class TrainingData:
     recent: NDArray[np.bool_]
     encoder: Encoder
     problem: str
+    classes: int = 0
+    weight: NDArray[np.float32] | None = None
+    monotone: tuple[int, ...] = ()
+    block_rows: int = 0
+
+    def blocks(self, rows: NDArray[np.int64] | None = None) -> Iterator[NDArray[np.int64]]:
+        """Numbers of rows, rising (of all or of those given), in blocks of `block_rows`; one block where it is 0."""
+        chosen = np.arange(len(self.target)) if rows is None else rows
+        size = self.block_rows or max(len(chosen), 1)
+        for start in range(0, len(chosen), size):
+            yield chosen[start : start + size]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +65,7 @@ class Fit:
 
 
 class Trainer(Protocol):
-    """One library with its parameters."""
+    """One library with its parameters; it is made by calling its class with these."""
 
     @property
     def params(self) -> TrainerParams:
@@ -69,6 +87,10 @@ class Trainer(Protocol):
         """True where the model wants standardised numbers."""
         ...
 
-    def fit(self, data: TrainingData, *, seed: int) -> Fit:
-        """Train. Equal data, parameters and seed give equal bytes on one machine."""
+    def fit(self, data: TrainingData, *, seed: int, run: FitRun) -> Fit:
+        """Train. Equal data, parameters and seed give equal bytes on one machine, also after a kill in between.
+
+        Between segments of `params.checkpoint_every` rounds or epochs the state goes to `run.save`, and a fit begins
+        at `run.restore()`; after each round or epoch its metrics go to `run.report`.
+        """
         ...

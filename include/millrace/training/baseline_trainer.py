@@ -9,6 +9,7 @@ from millrace.artifact import canonical
 from millrace.package import Library, ModelFile
 from millrace.training.base import Fit, TrainingData
 from millrace.training.params import BaselineParams
+from millrace.training.run import FitRun
 
 
 class BaselineTrainer:
@@ -21,6 +22,6 @@ class BaselineTrainer:
     def __init__(self, params: BaselineParams) -> None:
         self.params = params
 
-    def fit(self, data: TrainingData, *, seed: int) -> Fit:
+    def fit(self, data: TrainingData, *, seed: int, run: FitRun) -> Fit:
         """Take the mean; of 0 and 1 it is the rate."""
         return Fit(content=canonical({"value": float(np.mean(data.target, dtype=np.float64))}))

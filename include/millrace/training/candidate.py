@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,26 +12,27 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from millrace.errors import SpecError, TrainingError
+from millrace.errors import TrainingError
 from millrace.lake.digest import content_digest
 from millrace.package import (
     Encoder,
     FeatureSpec,
     Manifest,
-    OnDemandFunctions,
     Package,
     Predictor,
     TrainingRecord,
     seal_package,
 )
 from millrace.package.predictor import load_model
-from millrace.spec import CandidateSpec, DomainSpec, UseCaseSpec
 from millrace.training.base import Fit, Trainer, TrainingData
 from millrace.training.check import check_computed, check_partitions, check_rows, checked_target
 from millrace.training.golden import choose_golden
+from millrace.training.job import TrainingJob
 from millrace.training.registry import build_trainer
+from millrace.training.run import FitRun, LooseRun
 
 log = logging.getLogger(__name__)
+_DIRECTIONS = {"increasing": 1, "decreasing": -1}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,72 +48,40 @@ class Trained:
     metrics: dict[str, float]
 
 
-def find_candidate(use_case: UseCaseSpec, candidate: str) -> CandidateSpec:
-    """A candidate of a use case by name.
-
-    Raises:
-        SpecError: it has none of that name.
-    """
-    found = use_case.candidates.get(candidate)
-    if found is None:
-        raise SpecError(
-            f"no candidate {candidate!r}",
-            where=f"use_cases/{use_case.name}.yaml: candidates",
-            remedy=f"known are: {', '.join(use_case.candidates)}",
-        )
-    return found
-
-
-def train_package(
-    use_case: UseCaseSpec,
-    domain: DomainSpec,
-    candidate: str,
-    rows: pa.Table,
-    *,
-    table: str,
-    holdout: str,
-    known_until: str,
-    store: Path,
-    functions: OnDemandFunctions | None = None,
-) -> Trained:
+def train_package(job: TrainingJob, rows: pa.Table, *, store: Path, run: FitRun | None = None) -> Trained:
     """Train a candidate on rows of the training set and seal it.
 
     Args:
-        use_case: its use case.
-        domain: the domain of that.
-        candidate: name of the candidate in the spec.
+        job: what decides the outcome, but for the rows.
         rows: training rows in time order, as `load_training_set` gives them.
-        table: name of the training set, for the manifest.
-        holdout: partition kept back, for the manifest.
-        known_until: instant that the labels of the rows were known by, for the manifest.
         store: folder of all packages.
-        functions: those of on-demand features; they are sealed with the model.
+        run: where checkpoints go and progress is told; by default nothing is kept.
 
     Raises:
         SpecError: no such candidate or trainer, or a wrong parameter.
         FeatureError: functions are missing, or fail.
         TrainingError: the rows cannot be trained on, or were computed by other functions.
+        StopFitError: the run was asked to end.
     """
-    where = f"use_cases/{use_case.name}.yaml: candidates.{candidate}"
-    spec = find_candidate(use_case, candidate)
-    trainer = build_trainer(spec.trainer, spec.params, where=where)
+    spec, use_case, table = job.spec, job.use_case, job.table
+    trainer = build_trainer(spec.trainer, job.values, where=job.where)
     check_rows(rows, where=table)
     partitions = sorted(pc.unique(rows.column("partition")).to_pylist())
-    check_partitions(partitions, use_case.min_training_partitions, holdout=holdout, where=table)
-    features = FeatureSpec.of(use_case, domain)
-    functions = functions or OnDemandFunctions(features, {})
+    check_partitions(partitions, use_case.min_training_partitions, holdout=job.holdout, where=table)
+    features, functions = job.features, job.on_demand
     check_computed(rows, features, functions, where=table)
-    data = _encode(rows, use_case, features, trainer, partitions, where=table)
+    data = _encode(rows, job, features, trainer, partitions, where=table)
+    run = run or LooseRun(folder=Path(tempfile.gettempdir()))
     started = time.perf_counter()
-    fit = trainer.fit(data, seed=use_case.seed)
+    fit = trainer.fit(data, seed=use_case.seed, run=run)
     seconds = time.perf_counter() - started
-    log.info("%s of %s trained on %d rows in %.1f s", candidate, use_case.name, rows.num_rows, seconds)
+    log.info("%s of %s trained on %d rows in %.1f s", job.candidate, use_case.name, rows.num_rows, seconds)
     manifest = Manifest(
         use_case=use_case.name,
-        candidate=candidate,
+        candidate=job.candidate,
         trainer=spec.trainer,
         problem=use_case.problem,
-        params=trainer.params.model_dump(),
+        params=trainer.params.model_dump(mode="json"),
         seed=use_case.seed,
         library=trainer.library,
         model=trainer.model,
@@ -121,10 +91,11 @@ def train_package(
             rows=rows.num_rows,
             partitions=partitions,
             trained_through=partitions[-1],
-            holdout=holdout,
-            known_until=known_until,
+            holdout=job.holdout,
+            known_until=job.known_until,
         ),
         facts={**fit.facts, "all_missing": _all_missing(data)},
+        classes=list(use_case.classes),
     )
     golden = choose_golden(rows, features, functions, _predictor(manifest, data.encoder, fit))
     package = seal_package(
@@ -142,8 +113,9 @@ def train_package(
 
 
 def _encode(
-    rows: pa.Table, use_case: UseCaseSpec, features: FeatureSpec, trainer: Trainer, partitions: list[str], *, where: str
+    rows: pa.Table, job: TrainingJob, features: FeatureSpec, trainer: Trainer, partitions: list[str], *, where: str
 ) -> TrainingData:
+    use_case = job.use_case
     columns = {name: rows.column(name) for name in features.columns}
     kinds = {column.name: column.kind for column in features.model}
     encoder = Encoder.learn(columns, kinds, scaled=trainer.scaled)
@@ -152,7 +124,13 @@ def _encode(
     if getattr(trainer.params, "early_stopping", 0):
         _check_early_stopping(target, recent, partitions, use_case.problem, where=where)
     return TrainingData(
-        matrix=encoder.encode(columns), target=target, recent=recent, encoder=encoder, problem=use_case.problem
+        matrix=encoder.encode(columns),
+        target=target,
+        recent=recent,
+        encoder=encoder,
+        problem=use_case.problem,
+        classes={"binary": 2, "regression": 0}.get(use_case.problem, len(use_case.classes)),
+        monotone=tuple(_DIRECTIONS.get(job.spec.monotone.get(name, ""), 0) for name in encoder.names),
     )
 
 

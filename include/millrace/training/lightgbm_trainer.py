@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from millrace.package import Library, ModelFile
 from millrace.training.base import Fit, TrainingData
 from millrace.training.params import LightGBMParams
+from millrace.training.run import FitRun
 
 _OBJECTIVE = {"binary": ("binary", "binary_logloss"), "regression": ("regression", "rmse")}
 
@@ -25,7 +26,7 @@ class LightGBMTrainer:
     def __init__(self, params: LightGBMParams) -> None:
         self.params = params
 
-    def fit(self, data: TrainingData, *, seed: int) -> Fit:
+    def fit(self, data: TrainingData, *, seed: int, run: FitRun) -> Fit:
         """Train the rounds asked for, or until the last partition gains no more."""
         objective, metric = _OBJECTIVE[data.problem]
         settings: dict[str, Any] = {

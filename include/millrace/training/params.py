@@ -25,9 +25,12 @@ class TrainerParams(Spec):
 
     Attributes:
         threads: cores it uses.
+        checkpoint_every: rounds or epochs between two checkpoints; 0 for none. A boosted model is begun anew from its
+            own bytes at each, so that another number may give another model.
     """
 
     threads: Annotated[int, Field(ge=1, le=256)] = 2
+    checkpoint_every: Annotated[int, Field(ge=0)] = 0
 
 
 class BaselineParams(TrainerParams):
@@ -37,6 +40,7 @@ class BaselineParams(TrainerParams):
 class XGBoostParams(TrainerParams):
     """Gradient boosting by histogram; categories split natively. Names not listed above are xgboost's."""
 
+    checkpoint_every: Annotated[int, Field(ge=0)] = 100
     rounds: Annotated[int, Field(ge=1, le=100_000)] = 200
     learning_rate: Share = 0.1
     max_depth: Annotated[int, Field(ge=0, le=32)] = 6
@@ -60,6 +64,7 @@ class XGBoostParams(TrainerParams):
 class LightGBMParams(TrainerParams):
     """Leaf-wise gradient boosting, deterministic; categories split natively. Names not listed above are lightgbm's."""
 
+    checkpoint_every: Annotated[int, Field(ge=0)] = 100
     rounds: Annotated[int, Field(ge=1, le=100_000)] = 200
     learning_rate: Share = 0.1
     num_leaves: Annotated[int, Field(ge=2, le=131_072)] = 31
@@ -96,6 +101,7 @@ class TorchParams(TrainerParams):
         dropout: share of hidden units left out in a step.
     """
 
+    checkpoint_every: Annotated[int, Field(ge=0)] = 1
     epochs: Annotated[int, Field(ge=1, le=10_000)] = 5
     hidden: tuple[Annotated[int, Field(ge=1, le=8192)], ...] = (128, 64)
     embedding: Annotated[int, Field(ge=1, le=512)] = 8

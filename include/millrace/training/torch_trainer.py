@@ -15,6 +15,7 @@ from torch import nn
 from millrace.package import Encoder, Library, ModelFile
 from millrace.training.base import Fit, TrainingData
 from millrace.training.params import TorchParams
+from millrace.training.run import FitRun
 
 
 class _Network(nn.Module):
@@ -57,7 +58,7 @@ class TorchTrainer:
     def __init__(self, params: TorchParams) -> None:
         self.params = params
 
-    def fit(self, data: TrainingData, *, seed: int) -> Fit:
+    def fit(self, data: TrainingData, *, seed: int, run: FitRun) -> Fit:
         """Train the epochs asked for, or until the last partition gains no more."""
         with _deterministic(self.params.threads, seed):
             return _Training(data, self.params, seed).run()

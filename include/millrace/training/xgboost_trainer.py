@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from millrace.package import Library, ModelFile
 from millrace.training.base import Fit, TrainingData
 from millrace.training.params import XGBoostParams
+from millrace.training.run import FitRun
 
 _OBJECTIVE = {"binary": ("binary:logistic", "logloss"), "regression": ("reg:squarederror", "rmse")}
 
@@ -23,7 +24,7 @@ class XGBoostTrainer:
     def __init__(self, params: XGBoostParams) -> None:
         self.params = params
 
-    def fit(self, data: TrainingData, *, seed: int) -> Fit:
+    def fit(self, data: TrainingData, *, seed: int, run: FitRun) -> Fit:
         """Train the rounds asked for, or until the last partition gains no more."""
         objective, metric = _OBJECTIVE[data.problem]
         own = self.params.model_dump(exclude={"rounds", "early_stopping", "threads"})

@@ -7,7 +7,7 @@ from pathlib import Path
 import orjson
 import pytest
 from tests.contract.test_trainers import PARTITIONS
-from tests.unit.training.synthetic import make_domain, make_use_case, training_rows
+from tests.unit.training.synthetic import make_job, make_use_case, training_rows
 
 from millrace.errors import PackageError
 from millrace.package import Package
@@ -27,8 +27,7 @@ def folder(sealed: Package, tmp_path: Path) -> Path:
 def train(store: Path) -> Package:
     use_case = make_use_case()
     rows = training_rows(use_case, PARTITIONS, 100)
-    known = {"table": "sold/training_set", "holdout": "2020-04", "known_until": "2020-04-01T00:00:00Z"}
-    return train_package(use_case, make_domain(), "xgboost", rows, **known, store=store).package
+    return train_package(make_job(use_case, "xgboost", holdout="2020-04"), rows, store=store).package
 
 
 def test_a_package_is_a_folder_named_by_the_digest_of_its_manifest(sealed: Package) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from tests.contract.test_trainers import PARTITIONS
-from tests.unit.training.synthetic import QUICK, make_domain, make_use_case, training_rows
+from tests.unit.training.synthetic import QUICK, make_job, make_use_case, training_rows
 
 from millrace.errors import PackageError
 from millrace.package import Encoder
@@ -56,14 +56,9 @@ def seal_all(store: Path) -> list[tuple[str, Path]]:
     found = []
     for problem in ("binary", "regression"):
         use_case = make_use_case(problem)
-        known = {
-            "table": use_case.service_table("training_set"),
-            "holdout": "2020-04",
-            "known_until": "2020-04-01T00:00:00Z",
-        }
         rows = training_rows(use_case, PARTITIONS)
         for name in QUICK:
-            trained = train_package(use_case, make_domain(), name, rows, **known, store=store)
+            trained = train_package(make_job(use_case, name, holdout="2020-04"), rows, store=store)
             found.append((name, trained.package.folder))
     return found
 

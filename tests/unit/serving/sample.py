@@ -25,7 +25,7 @@ from millrace.online.address import open_writer
 from millrace.online.base import EVENT_TIMESTAMP, KNOWN_AT
 from millrace.package import FeatureSpec, OnDemandFunctions, Package, read_sources
 from millrace.spec import CandidateSpec, DomainSpec, UseCaseSpec, load_domain, load_use_case
-from millrace.training import train_package
+from millrace.training import TrainingJob, train_package
 
 ROOT = Path(__file__).resolve().parents[3]
 MARK = datetime(2013, 4, 1, 4, tzinfo=UTC)
@@ -88,17 +88,16 @@ def training_rows(spec: UseCaseSpec, *, seed: int = 0) -> pa.Table:
 
 
 def seal(store: Path, spec: UseCaseSpec, *, candidate: str = "xgboost", seed: int = 0) -> Package:
-    return train_package(
-        spec,
-        domain(),
-        candidate,
-        training_rows(spec, seed=seed),
+    job = TrainingJob(
+        use_case=spec,
+        domain=domain(),
+        candidate=candidate,
         table=spec.service_table("training_set"),
         holdout="2013-03",
         known_until="2013-03-01T05:00:00Z",
-        store=store,
-        functions=functions(spec),
-    ).package
+        functions=functions(spec).sources,
+    )
+    return train_package(job, training_rows(spec, seed=seed), store=store).package
 
 
 def point(serving_dir: Path, package: Package, release: int = 1, **changes: Any) -> ReleaseRef:

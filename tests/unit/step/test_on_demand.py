@@ -36,7 +36,7 @@ from millrace.step.materialization import materialize_features
 from millrace.step.retrieval import entity_rows, historical_features, load_functions, online_features
 from millrace.step.scoring import score_partition
 from millrace.step.training import build_training_set, load_training_set
-from millrace.training import Trained, train_package
+from millrace.training import Trained, TrainingJob, train_package
 
 pytestmark = pytest.mark.integration
 SOURCE = '''
@@ -117,17 +117,16 @@ def train(house_settings: Settings, spec: UseCaseSpec, domain: DomainSpec, ref: 
     functions = load_functions(spec_features(spec, domain), settings=house_settings)
     hidden = spec_features(spec, domain).hidden
     rows = load_training_set(spec, ref, settings=house_settings, through="2013-01", hidden=hidden)
-    return train_package(
-        spec,
-        domain,
-        "xgboost",
-        rows,
+    job = TrainingJob(
+        use_case=spec,
+        domain=domain,
+        candidate="xgboost",
         table=ref.table,
         holdout="2013-02",
         known_until="2013-02-01T05:00:00Z",
-        store=house_settings.packages,
-        functions=functions,
+        functions=functions.sources,
     )
+    return train_package(job, rows, store=house_settings.packages)
 
 
 def spec_features(spec: UseCaseSpec, domain: DomainSpec) -> FeatureSpec:

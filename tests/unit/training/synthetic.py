@@ -12,7 +12,7 @@ from millrace.artifact import DatasetRef, iso
 from millrace.lake import Table
 from millrace.package import FeatureSpec
 from millrace.spec import DomainSpec, UseCaseSpec
-from millrace.training import assemble_partition
+from millrace.training import TrainingJob, assemble_partition
 
 QUICK: dict[str, dict[str, Any]] = {
     "xgboost": {"rounds": 20, "max_depth": 4, "learning_rate": 0.2, "subsample": 0.8, "colsample_bytree": 0.8},
@@ -127,6 +127,18 @@ def write_training_set(use_case: UseCaseSpec, lake: str, partitions: list[str], 
         rows=sum(ref.rows for ref in written),
         digest="0" * 64,
         known_until=iso(make_domain().partition(partitions[-1]).end),
+    )
+
+
+def make_job(use_case: UseCaseSpec, candidate: str, *, holdout: str, table: str = "") -> TrainingJob:
+    """A job on rows of `training_rows`."""
+    return TrainingJob(
+        use_case=use_case,
+        domain=make_domain(),
+        candidate=candidate,
+        table=table or use_case.service_table("training_set"),
+        holdout=holdout,
+        known_until=iso(make_domain().partition(holdout).start),
     )
 
 

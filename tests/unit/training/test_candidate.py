@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from tests.unit.training.synthetic import make_domain, make_use_case, training_rows
+from tests.unit.training.synthetic import make_domain, make_job, make_use_case, training_rows
 
 from millrace.errors import SpecError, TrainingError
 from millrace.package import FeatureSpec
@@ -17,16 +17,7 @@ PARTITIONS = ["2020-01", "2020-02"]
 
 
 def train(use_case: UseCaseSpec, candidate: str, store: Path, rows: pa.Table) -> Trained:
-    return train_package(
-        use_case,
-        make_domain(),
-        candidate,
-        rows,
-        table="t",
-        holdout="2020-03",
-        known_until="2020-03-01T00:00:00Z",
-        store=store,
-    )
+    return train_package(make_job(use_case, candidate, holdout="2020-03", table="t"), rows, store=store)
 
 
 def test_fewer_partitions_than_the_use_case_demands_are_refused(tmp_path: Path) -> None:
