@@ -120,7 +120,7 @@ class ReleaseRef(PlainValue):
         release: version of the release, and of the model in the service.
         package: digest of the package; the service loads no other bytes.
         package_dir: folder of the package; a relative one lies under the serving folder.
-        threshold: probability from which a binary model says yes; None for a regression.
+        threshold: probability from which a binary model says yes; None for any other problem.
         effective_at: ISO instant from which the release is in force.
         feature_service: Feast feature service that the package was trained on.
         request_sample: share of the rows asked by key that the service keeps for the comparison with offline features.

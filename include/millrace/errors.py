@@ -106,6 +106,16 @@ class TrainingError(MillraceError):
     """A candidate cannot be trained on the data it was given (one class, no rows). A retry does not help."""
 
 
+class EnvironmentUnavailableError(TrainingError):
+    """An isolated environment cannot be built at the moment: no index answers, or no space. A retry helps."""
+
+    retryable = True
+
+
+class RebuildError(MillraceError):
+    """A model cannot be rebuilt: no recipe, or what it names is gone. A retry does not help."""
+
+
 class PackageError(MillraceError):
     """A package is incomplete or its bytes are not those of its manifest. A retry does not help."""
 

@@ -20,10 +20,18 @@ from numpy.typing import NDArray
 
 from millrace.artifact import canonical
 from millrace.errors import FeatureError
-from millrace.package.value import Values, combined, listed, read_numbers, read_text
+from millrace.package.value import (
+    Values,
+    coded_values,
+    listed,
+    read_numbers,
+    read_text,
+    read_texts,
+)
 
 _FORMAT = 1
 _LIMIT = 10.0
+_EXACT = 2**53
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +88,7 @@ class Encoder:
 
     @classmethod
     def learn(cls, columns: Mapping[str, Values], kinds: Mapping[str, str], *, scaled: bool) -> Encoder:
-        """Learn vocabularies, and scaling where asked, on training rows.
+        """Learn vocabularies, and scaling where asked, on training rows that are at hand as a whole.
 
         Args:
             columns: the training rows, column by column.
@@ -90,19 +98,12 @@ class Encoder:
         Raises:
             FeatureError: a column is missing or holds what its kind cannot be.
         """
-        learned = []
-        for name, kind in kinds.items():
-            values = _column(columns, name)
-            if kind == "category":
-                texts = {read_text(name, value) for value in _distinct(values)}
-                vocabulary = sorted(text for text in texts if text is not None)
-                learned.append(ColumnEncoder(name=name, kind="category", vocabulary=vocabulary))
-            elif scaled:
-                with np.errstate(over="ignore"):
-                    learned.append(_scaling(name, _finite(read_numbers(name, values).astype(np.float32))))
-            else:
-                learned.append(ColumnEncoder(name=name, kind="number"))
-        return cls(learned, scaled=scaled)
+        from millrace.package.learning import Vocabularies, with_scaling
+
+        found = Vocabularies(kinds)
+        found.look(columns)
+        encoder = found.encoder(scaled=scaled)
+        return with_scaling(encoder, encoder.encode(columns)) if scaled else encoder
 
     @property
     def names(self) -> list[str]:
@@ -120,26 +121,58 @@ class Encoder:
         """
         taken = [_column(columns, column.name) for column in self.columns]
         length = len(taken[0]) if taken else 0
+        if length == 1 and (row := self._encode_plain_row(taken)) is not None:
+            return row
         matrix = np.empty((length, len(taken)), np.float32)
+        self._fill(taken, matrix)
+        return matrix
+
+    def encode_into(self, columns: Mapping[str, Values], matrix: NDArray[np.float32]) -> None:
+        """The same into rows that are there already, as many as the columns have."""
+        self._fill([_column(columns, column.name) for column in self.columns], matrix)
+
+    def _fill(self, taken: Sequence[Values], matrix: NDArray[np.float32]) -> None:
         with np.errstate(over="ignore", invalid="ignore"):
             for position, (column, values) in enumerate(zip(self.columns, taken, strict=True)):
-                if len(values) != length:
+                if len(values) != len(matrix):
                     raise FeatureError(
-                        f"column {column.name!r} has {len(values)} values where {self.columns[0].name!r} has {length}",
+                        f"column {column.name!r} has {len(values)} values where {self.columns[0].name!r} "
+                        f"has {len(matrix)}",
                         where="features",
                         remedy="send as many values for each column",
                     )
                 if column.kind == "number":
-                    matrix[:, position] = read_numbers(column.name, values)
+                    matrix[:, position] = _finite(read_numbers(column.name, values).astype(np.float32))
                 else:
                     matrix[:, position] = self._encode_category(column, values)
-        return _finite(matrix)
+
+    def _encode_plain_row(self, taken: Sequence[Values]) -> NDArray[np.float32] | None:
+        """One row of plain values without an array a column; None where a value needs a closer look."""
+        found: list[float] = []
+        for column, values in zip(self.columns, taken, strict=True):
+            if values.__class__ is not list or len(values) != 1:
+                return None
+            value = values[0]
+            if column.kind == "category":
+                if value is not None and value.__class__ is not str:
+                    return None
+                codes = self._codes[column.name]
+                found.append(column.missing if value is None else codes.get(value, column.unseen))
+            elif value is None:
+                found.append(np.nan)
+            elif value.__class__ is float or (value.__class__ is int and -_EXACT <= value <= _EXACT):
+                found.append(value)
+            else:
+                return None
+        with np.errstate(over="ignore"):
+            return _finite(np.array([found], np.float64).astype(np.float32))
 
     def standardise(self, matrix: NDArray[np.float32]) -> NDArray[np.float32]:
         """The numbers of encoded rows for a network: standardised, then the indicators of missing ones."""
         numbers = matrix[:, self.numbers]
         missing = np.isnan(numbers)
-        dense = np.clip((numbers - self._offset) / self._scale, -_LIMIT, _LIMIT)
+        with np.errstate(over="ignore"):
+            dense = np.clip((numbers - self._offset) / self._scale, -_LIMIT, _LIMIT)
         dense[missing] = 0.0
         return np.concatenate([dense, missing[:, self._indicated].astype(np.float32)], axis=1)
 
@@ -151,11 +184,19 @@ class Encoder:
     def _encode_category(self, column: ColumnEncoder, values: Values) -> Any:
         codes = self._codes[column.name]
         if hasattr(values, "dictionary_encode"):  # Arrow: look each distinct value up once
-            coded = combined(values).dictionary_encode()
-            table = [self._code(column, codes, value) for value in coded.dictionary.to_pylist()]
-            indices = coded.indices.fill_null(len(table)).to_numpy(zero_copy_only=False)
-            return np.array([*table, column.missing], np.float32)[indices]
+            coded = coded_values(column.name, values)
+            table = np.full(len(coded.dictionary) + 1, column.missing, np.float32)
+            table[:-1] = self._encode_distinct(column, coded.dictionary)
+            return table[coded.indices.fill_null(len(table) - 1).to_numpy(zero_copy_only=False)]
         return [self._code(column, codes, value) for value in listed(values)]
+
+    def _encode_distinct(self, column: ColumnEncoder, distinct: Any) -> list[int]:
+        """Codes of the values of an Arrow array."""
+        values, codes = read_texts(column.name, distinct), self._codes[column.name]
+        if distinct.type != "string" or distinct.null_count:
+            return [self._code(column, codes, value) for value in values]
+        unseen = column.unseen
+        return [codes.get(text, unseen) for text in values]
 
     @staticmethod
     def _code(column: ColumnEncoder, codes: dict[str, int], value: Any) -> int:
@@ -184,29 +225,8 @@ def _column(columns: Mapping[str, Values], name: str) -> Values:
         ) from error
 
 
-def _finite(matrix: NDArray[np.float32]) -> NDArray[np.float32]:
-    infinite = np.isinf(matrix)
+def _finite(numbers: NDArray[np.float32]) -> NDArray[np.float32]:
+    infinite = np.isinf(numbers)
     if infinite.any():
-        matrix[infinite] = np.nan
-    return matrix
-
-
-def _scaling(name: str, numbers: NDArray[np.float32]) -> ColumnEncoder:
-    present = numbers[~np.isnan(numbers)].astype(np.float64)
-    if not len(present):
-        return ColumnEncoder(name=name, kind="number")
-    deviation = float(np.float32(present.std()))
-    return ColumnEncoder(
-        name=name,
-        kind="number",
-        offset=float(np.float32(present.mean())),
-        scale=deviation if 0 < deviation < np.inf else 1.0,
-        indicated=len(present) < len(numbers),
-    )
-
-
-def _distinct(values: Values) -> Sequence[Any]:
-    if hasattr(values, "dictionary_encode"):
-        found: list[Any] = combined(values).dictionary_encode().dictionary.to_pylist()
-        return found
-    return listed(values)
+        numbers[infinite] = np.nan
+    return numbers

@@ -97,7 +97,7 @@ class FeatureSpec:
 
     Attributes:
         service: name of the feature service.
-        problem: `binary` or `regression`.
+        problem: `binary`, `multiclass` or `regression`.
         key: column of the entity row that identifies it.
         timestamp: column of the entity row with the instant of prediction.
         row: columns of the model that come with the request.

@@ -8,10 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import orjson
 
 from millrace.artifact import canonical
-from millrace.package.value import listed
+from millrace.errors import FeatureError
+from millrace.package.value import Values, listed, read_numbers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,11 +22,11 @@ class GoldenRows:
 
     Attributes:
         columns: feature → values, null where missing; inputs that only functions read are among them.
-        predictions: the package's prediction of each row.
+        predictions: the package's prediction of each row; for a multiclass model the probability of each class.
     """
 
     columns: dict[str, list[Any]]
-    predictions: list[float]
+    predictions: list[float] | list[list[float]]
 
     def __len__(self) -> int:
         return len(self.predictions)
@@ -45,16 +47,26 @@ class GoldenRows:
 
     def difference(self, predictions: Any) -> float:
         """Greatest absolute difference of other predictions of these rows; infinite where one is not a number."""
-        if len(predictions) != len(self.predictions):
+        found, sealed = np.asarray(predictions, np.float64), np.asarray(self.predictions, np.float64)
+        if found.shape != sealed.shape:
             return math.inf
-        gaps = [abs(float(a) - b) for a, b in zip(predictions, self.predictions, strict=True)]
-        return math.inf if any(math.isnan(gap) for gap in gaps) else max(gaps, default=0.0)
+        gap = float(np.abs(found - sealed).max(initial=0.0))
+        return math.inf if math.isnan(gap) else gap
 
 
-def same_values(found: Any, sealed: Any) -> bool:
+def same_values(found: Values, sealed: Values) -> bool:
     """Whether two columns hold the same, bit for bit; null and NaN are both a missing value."""
-    pairs = zip(listed(found), listed(sealed), strict=True)
-    return all(_missing(a) == _missing(b) and (_missing(a) or _same(a, b)) for a, b in pairs)
+    if len(found) != len(sealed):
+        return False
+    try:
+        ours, theirs = read_numbers("found", found), read_numbers("sealed", sealed)
+    except FeatureError:
+        pairs = zip(listed(found), listed(sealed), strict=True)
+        return all(_missing(a) == _missing(b) and (_missing(a) or _same(a, b)) for a, b in pairs)
+    missing = np.isnan(ours)
+    if not np.array_equal(missing, np.isnan(theirs)):
+        return False
+    return bool(((ours.view(np.int64) == theirs.view(np.int64)) | missing).all())
 
 
 def _missing(value: Any) -> bool:

@@ -21,6 +21,7 @@ from millrace.package.predictor import Predictor, load_model
 
 log = logging.getLogger(__name__)
 FEATURES, ENCODER, SIGNATURE, GOLDEN = "features.json", "encoder.json", "signature.json", "golden.json"
+LOCK = "requirements.lock"
 _REMEDY = "restore the package from the registry, or train it again: equal inputs give equal bytes"
 PartT = TypeVar("PartT")
 
@@ -105,6 +106,8 @@ class Package:
                 encoder=self.encoder,
                 problem=self.manifest.problem,
                 threads=threads,
+                classes=len(self.manifest.classes),
+                trainer=self.manifest.trainer,
             ),
         )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol, cast
@@ -12,21 +11,15 @@ from numpy.typing import NDArray
 
 from millrace.errors import PackageError
 from millrace.package.encoder import Encoder
+from millrace.package.reader import find_loader
 from millrace.package.value import Values
-
-_MODULES = {
-    "xgboost-ubj": "millrace.package.xgboost_predictor",
-    "lightgbm-text": "millrace.package.lightgbm_predictor",
-    "network-safetensors": "millrace.package.torch_predictor",
-    "constant-json": "millrace.package.baseline_predictor",
-}
 
 
 class Model(Protocol):
     """A native model that was loaded from its bytes."""
 
     def score(self, matrix: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Prediction of each encoded row: the probability of 1, or the value."""
+        """Prediction of each encoded row, (rows,): the probability of 1, or the value; (rows, classes) for classes."""
         ...
 
     def contribute(self, matrix: NDArray[np.float32]) -> NDArray[np.float64] | None:
@@ -52,7 +45,7 @@ class Predictor:
         return self.encoder.names
 
     def predict(self, columns: Mapping[str, Values]) -> NDArray[np.float64]:
-        """One prediction a row: the probability of 1, or the value.
+        """One prediction a row: the probability of 1, or the value; for multiclass the probability of each class.
 
         Args:
             columns: feature → values (list, numpy or Arrow); others are ignored.
@@ -70,22 +63,33 @@ class Predictor:
         return self.model.contribute(self.encoder.encode(columns))
 
 
-def load_model(model_format: str, content: bytes, *, encoder: Encoder, problem: str, threads: int) -> Model:
+def load_model(
+    model_format: str,
+    content: bytes,
+    *,
+    encoder: Encoder,
+    problem: str,
+    threads: int,
+    classes: int = 0,
+    trainer: str = "",
+) -> Model:
     """Load a model file from its (already verified) bytes.
+
+    Args:
+        model_format: format as the manifest names it.
+        content: the file.
+        encoder: encoder of the package.
+        problem: `binary`, `multiclass` or `regression`.
+        threads: cores to predict with.
+        classes: number of classes of a multiclass model.
+        trainer: trainer as the manifest names it; a format of its own package is read by that alone.
 
     Raises:
         PackageError: no reader for the format, or the library does not read the bytes.
     """
-    module = _MODULES.get(model_format)
-    if module is None:
-        raise PackageError(
-            f"no reader for model format {model_format!r}",
-            where="manifest: model.format",
-            remedy=f"known are: {', '.join(sorted(_MODULES))}",
-        )
-    loader = importlib.import_module(module)
+    loader = find_loader(model_format, trainer)
     try:
-        return cast("Model", loader.load(content, encoder=encoder, problem=problem, threads=threads))
+        return cast("Model", loader(content, encoder=encoder, problem=problem, threads=threads, classes=classes))
     except PackageError:
         raise
     except Exception as error:

@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from millrace.artifact import canonical
@@ -19,7 +19,7 @@ from millrace.package.feature import FeatureSpec
 from millrace.package.golden import GoldenRows
 from millrace.package.manifest import MANIFEST, Manifest
 from millrace.package.on_demand import OnDemandFunctions
-from millrace.package.package import ENCODER, FEATURES, GOLDEN, SIGNATURE, Package
+from millrace.package.package import ENCODER, FEATURES, GOLDEN, LOCK, SIGNATURE, Package
 
 log = logging.getLogger(__name__)
 _UNSEALED = ".sealing-"
@@ -35,6 +35,7 @@ def seal_package(
     golden: GoldenRows,
     model: bytes,
     functions: OnDemandFunctions | None = None,
+    lock: str = "",
 ) -> Package:
     """Write a package into the store, where it is not there already, and open it from there.
 
@@ -46,6 +47,7 @@ def seal_package(
         golden: its golden rows.
         model: bytes of the file that `manifest.model` names.
         functions: the functions of its on-demand features, where it has any.
+        lock: pinned requirements it was trained with, where its candidate has an environment of its own.
 
     Raises:
         PackageError: the store cannot be written to.
@@ -55,9 +57,10 @@ def seal_package(
         **{view.file: texts[view.view].encode() for view in features.on_demand},
         FEATURES: canonical(features.to_dict()),
         ENCODER: encoder.to_bytes(),
-        SIGNATURE: canonical(_signature(features)),
+        SIGNATURE: canonical(_signature(features, manifest.classes)),
         GOLDEN: golden.to_bytes(),
         manifest.model.name: model,
+        **({LOCK: lock.encode()} if lock else {}),
     }
     sealed = dataclasses.replace(
         manifest, files={name: hashlib.sha256(data).hexdigest() for name, data in content.items()}
@@ -76,15 +79,18 @@ def seal_package(
     return Package.open(target, sealed.digest)
 
 
-def _signature(features: FeatureSpec) -> dict[str, object]:
-    """Inputs and output in the words of the Open Inference Protocol."""
+def _signature(features: FeatureSpec, classes: Sequence[str]) -> dict[str, object]:
+    """Inputs and output in the words of the Open Inference Protocol; of several classes one probability each."""
     datatype = {"number": "FP64", "category": "BYTES"}
     meaning = "probability" if features.problem == "binary" else "value"
+    output: dict[str, object] = {"name": "prediction", "datatype": "FP64", "shape": [-1], "meaning": meaning}
+    if features.problem == "multiclass":
+        output |= {"shape": [-1, len(classes)], "meaning": "probabilities", "classes": list(classes)}
     return {
         "inputs": [
             {"name": column.name, "datatype": datatype[column.kind], "shape": [-1]} for column in features.model
         ],
-        "outputs": [{"name": "prediction", "datatype": "FP64", "shape": [-1], "meaning": meaning}],
+        "outputs": [output],
     }
 
 

@@ -77,6 +77,42 @@ def read_text(name: str, value: Any) -> str | None:
     )
 
 
+def read_texts(name: str, values: Any) -> Sequence[Any]:
+    """Values of an Arrow array one by one.
+
+    Raises:
+        FeatureError: a text is not UTF-8.
+    """
+    try:
+        found: list[Any] = values.to_pylist()
+    except UnicodeDecodeError as error:
+        raise FeatureError(
+            f"column {name!r} holds text that is not UTF-8: {_short(error.object)}",
+            where="features",
+            remedy="convert the source to UTF-8",
+        ) from error
+    return found
+
+
+def coded_values(name: str, values: Any) -> Any:
+    """An Arrow column as codes into its distinct values.
+
+    Raises:
+        FeatureError: values of its type cannot be told apart, such as lists.
+    """
+    whole = combined(values)
+    if hasattr(whole, "dictionary"):
+        return whole
+    try:
+        return whole.dictionary_encode()
+    except NotImplementedError as error:
+        raise FeatureError(
+            f"column {name!r} is a category, not {whole.type}",
+            where="features",
+            remedy="send text, or null where it is not known",
+        ) from error
+
+
 def listed(values: Values) -> Sequence[Any]:
     """The values one by one, as Python has them."""
     if isinstance(values, np.ndarray):

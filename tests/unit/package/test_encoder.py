@@ -142,3 +142,68 @@ def test_a_missing_or_short_column_is_refused_by_name_and_an_extra_one_ignored()
         encoder.encode({"amount": [1.0, 2.0], "town": ["a"], "rate": [1.0, 2.0]})
     assert encoder.encode({"amount": [1.0], "town": ["a"], "rate": [1.0], "other": [object()]}).shape == (1, 3)
     assert encoder.encode({"amount": [], "town": [], "rate": []}).shape == (0, 3)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    asked=st.lists(
+        st.tuples(
+            st.one_of(st.none(), st.integers(-(2**63), 2**63 - 1)),
+            st.one_of(st.none(), st.integers(-(2**63), 2**63 - 1)),
+            st.one_of(st.none(), st.booleans()),
+        ),
+        min_size=1,
+        max_size=20,
+    )
+)
+def test_whole_numbers_of_arrow_are_encoded_as_one_row_of_them(asked: Any) -> None:
+    kinds = {"count": "number", "code": "category", "flag": "category"}
+    types = {"count": pa.int64(), "code": pa.int64(), "flag": pa.bool_()}
+    columns = {name: pa.array([row[i] for row in asked], types[name]) for i, name in enumerate(kinds)}
+    encoder = Encoder.learn(columns, kinds, scaled=False)
+    alone = [encoder.encode({name: [value] for name, value in zip(kinds, row, strict=True)}) for row in asked]
+    assert encoder.encode(columns).tobytes() == np.concatenate(alone).tobytes()
+
+
+@settings(max_examples=60, deadline=None)
+@given(moments=st.lists(st.one_of(st.none(), st.datetimes()), min_size=1, max_size=5))
+@pytest.mark.parametrize("kind", ["number", "category"])
+def test_instants_are_refused_alike_in_a_batch_and_in_one_row(kind: str, moments: Any) -> None:
+    encoder = Encoder.learn({"at": [1.0 if kind == "number" else "a"]}, {"at": kind}, scaled=False)
+    batch = pa.array(moments, pa.timestamp("us"))
+    if all(moment is None for moment in moments) and kind == "category":
+        assert (encoder.encode({"at": batch}) == encoder.columns[0].missing).all()
+        return
+    if any(moment is not None for moment in moments):
+        with pytest.raises(FeatureError, match="'at' is a"):
+            encoder.encode({"at": batch})
+    for moment in moments:
+        if moment is not None:
+            with pytest.raises(FeatureError, match="'at' is a"):
+                encoder.encode({"at": [moment]})
+
+
+def test_text_of_arrow_that_is_not_utf8_is_refused_in_training_and_after() -> None:
+    texts = pa.array([b"a", b"\xff"], pa.binary())
+    broken = pa.Array.from_buffers(pa.string(), 2, texts.buffers())
+    encoder = Encoder.learn({"town": ["a"]}, {"town": "category"}, scaled=False)
+    for refused in (
+        lambda: encoder.encode({"town": broken}),
+        lambda: Encoder.learn({"town": broken}, {"town": "category"}, scaled=False),
+    ):
+        with pytest.raises(FeatureError, match="not UTF-8"):
+            refused()
+
+
+def test_a_dictionary_gives_only_the_categories_that_rows_have() -> None:
+    coded = pa.array(["a", "b", "c"]).dictionary_encode().slice(0, 2)
+    encoder = Encoder.learn({"town": coded}, {"town": "category"}, scaled=False)
+    assert encoder.columns[0].vocabulary == ["a", "b"]
+    assert encoder.encode({"town": pa.array(["c", "a"]).dictionary_encode()})[:, 0].tolist() == [2, 0]
+
+
+def test_half_a_character_is_refused_where_it_would_be_sealed_and_unseen_elsewhere() -> None:
+    with pytest.raises(FeatureError, match="not Unicode"):
+        Encoder.learn({"town": ["\ud800"]}, {"town": "category"}, scaled=False)
+    encoder = Encoder.learn({"town": ["a"]}, {"town": "category"}, scaled=False)
+    assert encoder.encode({"town": ["\ud800"]})[0, 0] == encoder.columns[0].unseen

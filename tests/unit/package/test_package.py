@@ -6,12 +6,12 @@ from pathlib import Path
 
 import orjson
 import pytest
-from tests.contract.test_trainers import PARTITIONS
 from tests.unit.training.synthetic import make_job, make_use_case, training_rows
 
 from millrace.errors import PackageError
 from millrace.package import Package
 from millrace.training import train_package
+from millrace.training.contract import PARTITIONS
 
 
 @pytest.fixture(scope="module")
