@@ -104,7 +104,7 @@ def _service_faults(
                 where=f"{where}: features",
                 remedy="take it out of the features",
             )
-    reserved = {"key", "event_timestamp", "label", "label_known_at", "partition"}
+    reserved = {"key", "event_timestamp", "label", "label_known_at", "label_weight", "partition"}
     for name in sorted(reserved & set(use_case.features.columns)):
         yield FeatureError(
             f"feature {name!r} has a name that training sets keep for themselves",
@@ -116,12 +116,19 @@ def _service_faults(
 def _label_faults(connection: Any, use_case: UseCaseSpec, where: str) -> Iterable[FeatureError]:
     import duckdb
 
-    try:
-        connection.execute(f"SELECT CAST(({use_case.label.expression}) AS DOUBLE) FROM {use_case.entity.source}")
-    except duckdb.Error as error:
-        yield FeatureError(
-            f"the label does not compile: {error}", where=f"{where}: label.expression", remedy="correct the expression"
-        )
+    label = use_case.label
+    expressions = [("expression", "label", label.expression, "VARCHAR" if use_case.classes else "DOUBLE")]
+    if label.weight:
+        expressions.append(("weight", "weight", label.weight, "DOUBLE"))
+    for key, noun, expression, kind in expressions:
+        try:
+            connection.execute(f"SELECT CAST(({expression}) AS {kind}) FROM {use_case.entity.source}")
+        except duckdb.Error as error:
+            yield FeatureError(
+                f"the {noun} does not compile: {error}",
+                where=f"{where}: label.{key}",
+                remedy="correct the expression",
+            )
 
 
 def _unknown(kind: str, name: str, known: Iterable[str], where: str) -> FeatureError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from millrace.errors import FeatureError
 from millrace.features.base import EVENT_TIMESTAMP, INSTANT
@@ -42,7 +43,7 @@ def entity_table(use_case: UseCaseSpec, domain: DomainSpec, partition: str, *, l
     schema = pa.schema(
         [pa.field(field.name, INSTANT if field.name in instants else field.type) for field in rows.schema]
     )
-    return rows.cast(schema)
+    return _placed(rows.cast(schema), use_case) if use_case.classes else rows.cast(schema)
 
 
 def _select(use_case: UseCaseSpec, domain: DomainSpec) -> str:
@@ -56,10 +57,25 @@ def _select(use_case: UseCaseSpec, domain: DomainSpec) -> str:
         f'CAST("{entity.key}" AS VARCHAR) AS key',
         f'"{entity.timestamp}" AS {EVENT_TIMESTAMP}',
         *(f'{expression} AS "{name}"' for name, expression in columns.items()),
-        f"CAST(({label.expression}) AS DOUBLE) AS label",
+        f"CAST(({label.expression}) AS {'VARCHAR' if use_case.classes else 'DOUBLE'}) AS label",
         f'"{label.known_at}" AS label_known_at',
+        *([f"CAST(({label.weight}) AS DOUBLE) AS label_weight"] if label.weight else []),
     ]
     return f"SELECT {', '.join(chosen)} FROM {entity.source} ORDER BY {EVENT_TIMESTAMP}, key"
+
+
+def _placed(rows: pa.Table, use_case: UseCaseSpec) -> pa.Table:
+    """Labels as places in the classes of the use case."""
+    texts = rows.column("label")
+    places = pc.index_in(texts, value_set=pa.array(use_case.classes, pa.string()))
+    unknown = pc.unique(texts.filter(pc.and_(pc.is_valid(texts), pc.is_null(places))))
+    if len(unknown):
+        raise FeatureError(
+            f"labels are none of the classes: {', '.join(map(repr, unknown.to_pylist()[:5]))}",
+            where=f"use_cases/{use_case.name}.yaml: label.expression",
+            remedy=f"add them to `classes`, or map them to one of {', '.join(use_case.classes)}, or to null",
+        )
+    return rows.set_column(rows.column_names.index("label"), "label", pc.cast(places, pa.float64()))
 
 
 def _run(connection: Any, query: str, use_case: UseCaseSpec) -> Any:

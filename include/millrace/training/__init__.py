@@ -1,15 +1,17 @@
 """Training: one protocol, a trainer a library, and sealed packages that come out the same twice."""
 
 from millrace.training.base import Fit, Trainer, TrainingData
-from millrace.training.candidate import Trained, train_package
+from millrace.training.candidate import Prepared, Trained, prepare_training, seal_candidate, train_package
 from millrace.training.job import TrainingJob, find_candidate
 from millrace.training.registry import build_trainer, check_params, list_trainers
+from millrace.training.rows import TrainingRows, as_rows
 from millrace.training.run import Checkpoint, FitRun, FolderRun, LooseRun, StopFitError
 from millrace.training.training_set import (
     assemble_partition,
     assemble_training_set,
     find_holdout,
     load_training_set,
+    open_training_set,
 )
 
 __all__ = [
@@ -18,11 +20,14 @@ __all__ = [
     "FitRun",
     "FolderRun",
     "LooseRun",
+    "Prepared",
     "StopFitError",
     "Trained",
     "Trainer",
     "TrainingData",
     "TrainingJob",
+    "TrainingRows",
+    "as_rows",
     "assemble_partition",
     "assemble_training_set",
     "build_trainer",
@@ -31,5 +36,8 @@ __all__ = [
     "find_holdout",
     "list_trainers",
     "load_training_set",
+    "open_training_set",
+    "prepare_training",
+    "seal_candidate",
     "train_package",
 ]

@@ -15,6 +15,19 @@ from millrace.training.run import FitRun
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Watch:
+    """Rows of a later partition that a trainer tells its loss on after each round or epoch.
+
+    Attributes:
+        matrix: float32 (rows, features), encoded as the training rows are.
+        target: float32 label of each row.
+    """
+
+    matrix: NDArray[np.float32]
+    target: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingData:
     """Training rows in time order, encoded.
 
@@ -29,6 +42,9 @@ class TrainingData:
         classes: number of classes; 0 for a regression.
         monotone: 1, -1 or 0 for each feature: the prediction may only rise, only fall, or do as it likes.
         block_rows: rows to hold at once; 0 where the matrix is in memory as a whole.
+        watch: rows to report `watch_<loss>` on, less being better; the model does not hang on them.
+        cache: where a trainer keeps what it made of this data, such as a quantised matrix, for other fits of the
+            same data; None where there are none.
     """
 
     matrix: NDArray[np.float32]
@@ -40,6 +56,8 @@ class TrainingData:
     weight: NDArray[np.float32] | None = None
     monotone: tuple[int, ...] = ()
     block_rows: int = 0
+    watch: Watch | None = None
+    cache: dict[Any, Any] | None = None
 
     def blocks(self, rows: NDArray[np.int64] | None = None) -> Iterator[NDArray[np.int64]]:
         """Numbers of rows, rising (of all or of those given), in blocks of `block_rows`; one block where it is 0."""

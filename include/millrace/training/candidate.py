@@ -5,19 +5,19 @@ from __future__ import annotations
 import logging
 import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from millrace.errors import TrainingError
-from millrace.lake.digest import content_digest
 from millrace.package import (
     Encoder,
     FeatureSpec,
     Manifest,
+    OnDemandFunctions,
     Package,
     Predictor,
     TrainingRecord,
@@ -25,14 +25,15 @@ from millrace.package import (
 )
 from millrace.package.predictor import load_model
 from millrace.training.base import Fit, Trainer, TrainingData
-from millrace.training.check import check_computed, check_partitions, check_rows, checked_target
-from millrace.training.golden import choose_golden
+from millrace.training.check import check_computed, check_job, check_partitions, check_rows
+from millrace.training.encoding import encode_rows
+from millrace.training.golden import GoldenSearch, choose_golden
 from millrace.training.job import TrainingJob
-from millrace.training.registry import build_trainer
+from millrace.training.registry import build_trainer, check_candidate
+from millrace.training.rows import TrainingRows, as_rows
 from millrace.training.run import FitRun, LooseRun
 
 log = logging.getLogger(__name__)
-_DIRECTIONS = {"increasing": 1, "decreasing": -1}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,18 +43,45 @@ class Trained:
     Attributes:
         package: the package, verified.
         metrics: facts of the training for the tracking server; none of them is in the package.
+        libraries: library → version of the environment it was trained in; empty where that was this process.
     """
 
     package: Package
     metrics: dict[str, float]
+    libraries: dict[str, str] = field(default_factory=dict)
 
 
-def train_package(job: TrainingJob, rows: pa.Table, *, store: Path, run: FitRun | None = None) -> Trained:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A candidate just before its fit.
+
+    Attributes:
+        trainer: what fits it.
+        data: what it is fitted on.
+        features: what the model sees.
+        functions: the functions of on-demand features.
+        record: the rows, for the manifest.
+        golden: real rows to prove the model by.
+        all_missing: features without a single value in the training rows: trained on all the same, and said so.
+    """
+
+    trainer: Trainer
+    data: TrainingData
+    features: FeatureSpec
+    functions: OnDemandFunctions
+    record: TrainingRecord
+    golden: list[dict[str, Any]]
+    all_missing: list[str]
+
+
+def train_package(
+    job: TrainingJob, rows: pa.Table | TrainingRows, *, store: Path, run: FitRun | None = None
+) -> Trained:
     """Train a candidate on rows of the training set and seal it.
 
     Args:
         job: what decides the outcome, but for the rows.
-        rows: training rows in time order, as `load_training_set` gives them.
+        rows: training rows in time order, as `open_training_set` or `load_training_set` give them.
         store: folder of all packages.
         run: where checkpoints go and progress is told; by default nothing is kept.
 
@@ -63,105 +91,134 @@ def train_package(job: TrainingJob, rows: pa.Table, *, store: Path, run: FitRun 
         TrainingError: the rows cannot be trained on, or were computed by other functions.
         StopFitError: the run was asked to end.
     """
-    spec, use_case, table = job.spec, job.use_case, job.table
-    trainer = build_trainer(spec.trainer, job.values, where=job.where)
-    check_rows(rows, where=table)
-    partitions = sorted(pc.unique(rows.column("partition")).to_pylist())
-    check_partitions(partitions, use_case.min_training_partitions, holdout=job.holdout, where=table)
-    features, functions = job.features, job.on_demand
-    check_computed(rows, features, functions, where=table)
-    data = _encode(rows, job, features, trainer, partitions, where=table)
     run = run or LooseRun(folder=Path(tempfile.gettempdir()))
+    prepared = prepare_training(job, rows, folder=run.folder)
     started = time.perf_counter()
-    fit = trainer.fit(data, seed=use_case.seed, run=run)
+    fit = prepared.trainer.fit(prepared.data, seed=job.use_case.seed, run=run)
     seconds = time.perf_counter() - started
-    log.info("%s of %s trained on %d rows in %.1f s", job.candidate, use_case.name, rows.num_rows, seconds)
+    count = prepared.record.rows
+    log.info("%s of %s trained on %d rows in %.1f s", job.candidate, job.use_case.name, count, seconds)
+    return seal_candidate(job, prepared, fit, store=store, seconds=seconds)
+
+
+def prepare_training(job: TrainingJob, rows: pa.Table | TrainingRows, *, folder: Path) -> Prepared:
+    """Check and encode training rows.
+
+    Args:
+        job: what decides the outcome, but for the rows.
+        rows: as for `train_package`.
+        folder: for the file of a matrix that is too large for memory.
+
+    Raises:
+        SpecError: no such candidate or trainer, or it is asked for what it has not.
+        FeatureError: functions are missing, or fail.
+        TrainingError: the rows cannot be trained on, or were computed by other functions.
+    """
+    spec, use_case, where = job.spec, job.use_case, job.table
+    check_candidate(spec, use_case.problem, where=job.where, values=job.values, weighted=bool(use_case.label.weight))
+    trainer = build_trainer(spec.trainer, job.values, where=job.where)
+    check_job(job)
+    stream, features, functions = as_rows(rows), job.features, job.on_demand
+    check_rows(stream.num_rows, where=where)
+    check_partitions(stream.partitions, use_case.min_training_partitions, holdout=job.holdout, where=where)
+    search = GoldenSearch(stream.num_rows, features.inputs)
+    seen: list[Callable[[pa.RecordBatch], None]] = [
+        search.look,
+        lambda batch: check_computed(batch, features, functions, where=where),
+    ]
+    inputs = [column.name for column in features.inputs]
+    data = encode_rows(job, stream, trainer, folder=folder, observers=seen, columns=inputs)
+    record = TrainingRecord(
+        table=where,
+        digest=stream.digest,
+        rows=stream.num_rows,
+        partitions=stream.partitions,
+        trained_through=stream.partitions[-1],
+        holdout=job.holdout,
+        known_until=job.known_until,
+    )
+    return Prepared(
+        trainer=trainer,
+        data=data,
+        features=features,
+        functions=functions,
+        record=record,
+        golden=search.rows,
+        all_missing=_all_missing(data),
+    )
+
+
+def seal_candidate(job: TrainingJob, prepared: Prepared, fit: Fit, *, store: Path, seconds: float) -> Trained:
+    """Seal a fitted candidate with golden predictions of the very bytes that are sealed.
+
+    Args:
+        job: what decided the outcome, but for the rows.
+        prepared: what it was fitted on.
+        fit: the model.
+        store: folder of all packages.
+        seconds: how long the fit took, for the tracking server.
+
+    Raises:
+        PackageError: the model is not read, or the store cannot be written to.
+    """
+    trainer, encoder, features = prepared.trainer, prepared.data.encoder, prepared.features
     manifest = Manifest(
-        use_case=use_case.name,
+        use_case=job.use_case.name,
         candidate=job.candidate,
-        trainer=spec.trainer,
-        problem=use_case.problem,
+        trainer=job.spec.trainer,
+        problem=job.use_case.problem,
         params=trainer.params.model_dump(mode="json"),
-        seed=use_case.seed,
+        seed=job.use_case.seed,
         library=trainer.library,
         model=trainer.model,
-        training=TrainingRecord(
-            table=table,
-            digest=content_digest(rows),
-            rows=rows.num_rows,
-            partitions=partitions,
-            trained_through=partitions[-1],
-            holdout=job.holdout,
-            known_until=job.known_until,
-        ),
-        facts={**fit.facts, "all_missing": _all_missing(data)},
-        classes=list(use_case.classes),
+        training=prepared.record,
+        facts={**fit.facts, "all_missing": prepared.all_missing},
+        classes=list(job.use_case.classes),
     )
-    golden = choose_golden(rows, features, functions, _predictor(manifest, data.encoder, fit))
+    golden = choose_golden(prepared.golden, features, prepared.functions, _predictor(manifest, encoder, fit))
     package = seal_package(
         store,
         manifest,
         features=features,
-        encoder=data.encoder,
+        encoder=encoder,
         golden=golden,
         model=fit.content,
-        functions=functions,
+        functions=prepared.functions,
+        lock=job.lock,
     )
     size = sum(map(len, package.content.values()))
-    metrics = {"train_rows": float(rows.num_rows), "train_seconds": seconds, "package_bytes": float(size)}
+    metrics = {"train_rows": float(prepared.record.rows), "train_seconds": seconds, "package_bytes": float(size)}
     return Trained(package=package, metrics={**metrics, **fit.metrics})
 
 
-def _encode(
-    rows: pa.Table, job: TrainingJob, features: FeatureSpec, trainer: Trainer, partitions: list[str], *, where: str
-) -> TrainingData:
-    use_case = job.use_case
-    columns = {name: rows.column(name) for name in features.columns}
-    kinds = {column.name: column.kind for column in features.model}
-    encoder = Encoder.learn(columns, kinds, scaled=trainer.scaled)
-    target = checked_target(rows, use_case.problem, where=where)
-    recent = pc.equal(rows.column("partition"), partitions[-1]).to_numpy()
-    if getattr(trainer.params, "early_stopping", 0):
-        _check_early_stopping(target, recent, partitions, use_case.problem, where=where)
-    return TrainingData(
-        matrix=encoder.encode(columns),
-        target=target,
-        recent=recent,
-        encoder=encoder,
-        problem=use_case.problem,
-        classes={"binary": 2, "regression": 0}.get(use_case.problem, len(use_case.classes)),
-        monotone=tuple(_DIRECTIONS.get(job.spec.monotone.get(name, ""), 0) for name in encoder.names),
-    )
-
-
-def _check_early_stopping(
-    target: np.ndarray, recent: np.ndarray, partitions: list[str], problem: str, *, where: str
-) -> None:
-    halves = [target[recent], target[~recent]]
-    if len(partitions) < 2 or (problem == "binary" and any((half == half[0]).all() for half in halves)):
-        raise TrainingError(
-            f"early stopping keeps the last of the partitions {', '.join(partitions)} back, and what is left of them "
-            "or that one alone has nothing to learn from",
-            where=where,
-            remedy="train on more partitions, or set early_stopping: 0",
-        )
-
-
 def _all_missing(data: TrainingData) -> list[str]:
-    """Features without a single value in the training rows: trained on all the same, and said so."""
-    found = []
-    for i, column in enumerate(data.encoder.columns):
-        values = data.matrix[:, i]
-        if np.isnan(values).all() if column.kind == "number" else not column.vocabulary:
-            found.append(column.name)
+    empty = np.ones(len(data.encoder.columns), bool)
+    for block in range(0, len(data.matrix), 1 << 14):
+        if not (open_columns := np.flatnonzero(empty)).size:
+            break
+        empty[open_columns] = np.isnan(data.matrix[block : block + (1 << 14), open_columns]).all(axis=0)
+    found = [
+        column.name
+        for column, missing in zip(data.encoder.columns, empty.tolist(), strict=True)
+        if (missing if column.kind == "number" else not column.vocabulary)
+    ]
     if found:
         log.warning("features without a single value in the training rows: %s", ", ".join(found))
     return found
 
 
 def _predictor(manifest: Manifest, encoder: Encoder, fit: Fit) -> Predictor:
-    """What will read the package: the golden predictions are its own, of the very bytes that are sealed."""
+    """What will read the package: the golden predictions are its own."""
     read = Encoder.from_bytes(encoder.to_bytes())
     return Predictor(
-        read, load_model(manifest.model.format, fit.content, encoder=read, problem=manifest.problem, threads=1)
+        read,
+        load_model(
+            manifest.model.format,
+            fit.content,
+            encoder=read,
+            problem=manifest.problem,
+            threads=1,
+            classes=len(manifest.classes),
+            trainer=manifest.trainer,
+        ),
     )

@@ -2,25 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from millrace.errors import TrainingError
+from millrace.errors import SpecError, TrainingError
 from millrace.package import FeatureSpec, OnDemandFunctions
 from millrace.package.golden import same_values
+from millrace.training.job import TrainingJob
+from millrace.training.weight import check_class_weight
 
 MIN_ROWS = 50
 
 
-def check_rows(rows: pa.Table, *, where: str) -> None:
+def check_job(job: TrainingJob) -> None:
+    """Refuse a candidate that names classes or features that there are not.
+
+    Raises:
+        SpecError: `class_weight` or `monotone` names what the use case has not.
+    """
+    check_class_weight(job.use_case, job.spec, where=job.where)
+    kinds = {column.name: column.kind for column in job.features.model}
+    for name in job.spec.monotone:
+        if kinds.get(name) != "number":
+            found = "a category" if name in kinds else "no feature"
+            raise SpecError(
+                f"{name!r} is {found}; only numbers rise and fall",
+                where=f"{job.where}.monotone",
+                remedy=f"numbers are: {', '.join(known for known, kind in kinds.items() if kind == 'number')}",
+            )
+
+
+def check_rows(rows: int, *, where: str) -> None:
     """Refuse a training set that is empty or too small to learn anything of.
 
     Raises:
         TrainingError: fewer than `MIN_ROWS` rows.
     """
-    if rows.num_rows < MIN_ROWS:
-        found = "no rows" if not rows.num_rows else f"{rows.num_rows} rows, needed are {MIN_ROWS}"
+    if rows < MIN_ROWS:
+        found = "no rows" if not rows else f"{rows} rows, needed are {MIN_ROWS}"
         raise TrainingError(
             f"the training set has {found}",
             where=where,
@@ -28,36 +51,87 @@ def check_rows(rows: pa.Table, *, where: str) -> None:
         )
 
 
-def checked_target(rows: pa.Table, problem: str, *, where: str) -> NDArray[np.float32]:
+def checked_target(
+    labels: NDArray[np.float64], problem: str, *, classes: Sequence[str] = (), where: str
+) -> NDArray[np.float32]:
     """The labels as float32.
 
     Raises:
-        TrainingError: a label is null, not finite, or (binary) neither 0 nor 1; or all labels are the same.
+        TrainingError: a label is null, not finite, or none of the classes.
     """
-    target = rows.column("label").to_numpy().astype(np.float64)
-    if faulty := int((~np.isfinite(target.astype(np.float32))).sum()):
+    with np.errstate(over="ignore"):
+        target = labels.astype(np.float32)
+    if faulty := int((~np.isfinite(target)).sum()):
         raise TrainingError(
             f"{faulty} of {len(target)} labels are NaN or infinite",
             where=where,
             remedy="let label.expression give null where there is no label; such rows are left out",
         )
-    if problem == "binary" and (odd := target[(target != 0) & (target != 1)]).size:
+    if problem == "binary" and (odd := labels[(labels != 0) & (labels != 1)]).size:
         raise TrainingError(
             f"a label is {odd[0]:g}, binary labels are 0 and 1",
             where=where,
             remedy="correct label.expression, or say `problem: regression`",
         )
-    if (target == target[0]).all():
-        known = "one class only" if problem == "binary" else "a constant target"
+    if problem == "multiclass" and (odd := labels[~np.isin(labels, np.arange(len(classes)))]).size:
         raise TrainingError(
-            f"{known}: all {len(target)} labels are {target[0]:g}",
+            f"a label is {odd[0]:g}, labels are the places of {len(classes)} classes",
+            where=where,
+            remedy="build the training set again, with the classes the use case names now",
+        )
+    return target
+
+
+def check_variety(target: NDArray[Any], problem: str, *, classes: Sequence[str] = (), where: str) -> None:
+    """Refuse labels that there is nothing to learn from.
+
+    Raises:
+        TrainingError: all are the same, or (multiclass) a class has no row.
+    """
+    if (target == target[0]).all():
+        known = "a constant target" if problem == "regression" else "one class only"
+        shown = repr(classes[int(target[0])]) if problem == "multiclass" else f"{target[0]:g}"
+        raise TrainingError(
+            f"{known}: all {len(target)} labels are {shown}",
             where=where,
             remedy="train on more partitions, or correct label.expression",
         )
-    return target.astype(np.float32)
+    if absent := _absent(target, problem, classes):
+        raise TrainingError(
+            f"classes without a single training row: {', '.join(map(repr, absent))}",
+            where=where,
+            remedy="train on more partitions, or take them out of `classes`",
+        )
 
 
-def check_partitions(partitions: list[str], needed: int, *, holdout: str, where: str) -> None:
+def check_early_stopping(
+    target: NDArray[Any],
+    recent: NDArray[np.bool_],
+    partitions: Sequence[str],
+    problem: str,
+    *,
+    classes: Sequence[str] = (),
+    where: str,
+) -> None:
+    """Refuse early stopping where the last partition, kept back, or what is left without it teaches nothing.
+
+    Raises:
+        TrainingError: one partition only, one class in either part, or a class that is in the last one alone.
+    """
+    halves = [target[recent], target[~recent]]
+    vain = len(partitions) < 2 or (problem != "regression" and any((half == half[0]).all() for half in halves))
+    absent = [] if vain else _absent(halves[1], problem, classes)
+    if vain or absent:
+        why = f": before it, no row is of {', '.join(map(repr, absent))}" if absent else ""
+        raise TrainingError(
+            f"early stopping keeps the last of the partitions {', '.join(partitions)} back, and what is left of them "
+            f"or that one alone has nothing to learn from{why}",
+            where=where,
+            remedy="train on more partitions, or set early_stopping: 0",
+        )
+
+
+def check_partitions(partitions: Sequence[str], needed: int, *, holdout: str, where: str) -> None:
     """Refuse a window with fewer partitions before the holdout than the use case demands.
 
     Raises:
@@ -71,7 +145,7 @@ def check_partitions(partitions: list[str], needed: int, *, holdout: str, where:
         )
 
 
-def check_computed(rows: pa.Table, features: FeatureSpec, functions: OnDemandFunctions, *, where: str) -> None:
+def check_computed(rows: pa.RecordBatch, features: FeatureSpec, functions: OnDemandFunctions, *, where: str) -> None:
     """Refuse features that other functions computed than those that will be sealed with the model.
 
     Raises:
@@ -88,3 +162,10 @@ def check_computed(rows: pa.Table, features: FeatureSpec, functions: OnDemandFun
                 where=where,
                 remedy="build the training set again; the function, or what it computes with, changed since",
             )
+
+
+def _absent(target: NDArray[Any], problem: str, classes: Sequence[str]) -> list[str]:
+    if problem != "multiclass":
+        return []
+    counts = np.bincount(target.astype(np.int64), minlength=len(classes))
+    return [name for name, count in zip(classes, counts.tolist(), strict=True) if not count]

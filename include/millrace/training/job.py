@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,10 +10,10 @@ from typing import Any, Self
 
 import orjson
 
-from millrace.artifact import canonical, digest_of
 from millrace.errors import SpecError, TrainingError
 from millrace.package import FeatureSpec, OnDemandFunctions
 from millrace.spec import CandidateSpec, DomainSpec, UseCaseSpec
+from millrace.training.params import given_params
 
 FORMAT = 1
 
@@ -59,9 +60,8 @@ class TrainingJob:
 
     @property
     def values(self) -> dict[str, Any]:
-        """Parameters of the trainer: those of the spec, then what tuning found; cores where they are named nowhere."""
-        cpu = self.spec.resources.cpu
-        return {**({} if cpu is None else {"threads": cpu}), **self.spec.params, **self.params}
+        """Parameters of the trainer: those of the spec, then what tuning found; cores and device by its resources."""
+        return {**given_params(self.spec), **self.params}
 
     @property
     def features(self) -> FeatureSpec:
@@ -79,11 +79,11 @@ class TrainingJob:
 
     def digest(self, rows: str) -> str:
         """Names the job on rows of a digest: equal jobs go on from each other's checkpoints."""
-        return digest_of([FORMAT, orjson.loads(self.to_bytes()), rows])
+        return hashlib.sha256(self.to_bytes() + rows.encode()).hexdigest()
 
     def to_bytes(self) -> bytes:
-        """Canonical JSON."""
-        return canonical(
+        """JSON in the order of the specs, which is the order of the features: equal jobs, equal bytes."""
+        return orjson.dumps(
             {
                 "format": FORMAT,
                 "use_case": self.use_case.model_dump(mode="json"),
@@ -92,8 +92,8 @@ class TrainingJob:
                 "table": self.table,
                 "holdout": self.holdout,
                 "known_until": self.known_until,
-                "functions": dict(self.functions),
-                "params": dict(self.params),
+                "functions": dict(sorted(self.functions.items())),
+                "params": dict(sorted(self.params.items())),
                 "lock": self.lock,
             }
         )

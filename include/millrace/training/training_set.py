@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -17,11 +16,11 @@ from millrace.lake import Table
 from millrace.package import Column, FeatureSpec
 from millrace.partition import Partition
 from millrace.spec import DomainSpec, UseCaseSpec
+from millrace.training.lake_rows import LakeRows
+from millrace.training.rows import INSTANT, PARTITION, WEIGHT
 
 log = logging.getLogger(__name__)
-INSTANT = pa.timestamp("us", tz="UTC")
 _LAYOUT = 1
-_KEYS = ("key", "event_timestamp", "label", "label_known_at")
 
 
 def assemble_training_set(
@@ -89,7 +88,8 @@ def assemble_partition(use_case: UseCaseSpec, rows: pa.Table, *, hidden: Sequenc
 
     Args:
         use_case: names features and their kinds.
-        rows: `key`, `event_timestamp`, `label`, `label_known_at` and every feature.
+        rows: `key`, `event_timestamp`, `label`, `label_known_at`, `label_weight` where the use case weighs its rows,
+            and every feature.
         hidden: columns that on-demand functions read and the model does not see; they are kept beside the features.
     """
     types = _types(use_case, hidden)
@@ -108,6 +108,8 @@ def _types(use_case: UseCaseSpec, hidden: Sequence[Column]) -> dict[str, pa.Data
     """Columns of the training set, in their order."""
     categories = {*use_case.features.categories, *(item.name for item in hidden if item.kind == "category")}
     types = {"key": pa.string(), "event_timestamp": INSTANT, "label": pa.float64(), "label_known_at": INSTANT}
+    if use_case.label.weight:
+        types[WEIGHT] = pa.float64()
     names = [*use_case.features.columns, *(item.name for item in hidden)]
     return types | {name: pa.string() if name in categories else pa.float64() for name in names}
 
@@ -122,6 +124,23 @@ def load_training_set(
     known_until: str | None = None,
     hidden: Sequence[Column] = (),
 ) -> pa.Table:
+    """Rows of a training set as one table in memory: what `open_training_set` gives in batches."""
+    rows = open_training_set(
+        use_case, ref, lake=lake, through=through, partitions=partitions, known_until=known_until, hidden=hidden
+    )
+    return pa.Table.from_batches(rows.batches(), rows.schema)
+
+
+def open_training_set(
+    use_case: UseCaseSpec,
+    ref: DatasetRef,
+    *,
+    lake: str,
+    through: str | None = None,
+    partitions: Sequence[str] | None = None,
+    known_until: str | None = None,
+    hidden: Sequence[Column] = (),
+) -> LakeRows:
     """Rows of a training set whose label was known in time, in time order, with their `partition`.
 
     Args:
@@ -136,13 +155,13 @@ def load_training_set(
     table = Table(lake, ref.table)
     if partitions is None and through is not None:
         partitions = [key for key in table.partitions(ref.version) if key <= through]
-    limit = min(known_until or ref.known_until, ref.known_until, key=datetime.fromisoformat)
-    names = [*_KEYS, *use_case.features.columns, *(item.name for item in hidden), "partition"]
-    rows = table.read(version=ref.version, partitions=partitions, columns=names)
-    known = pc.less_equal(rows.column("label_known_at"), pa.scalar(datetime.fromisoformat(limit), INSTANT))
-    if not pc.all(known, skip_nulls=False).as_py():
-        rows = rows.filter(known)
-    return _in_time_order(rows)
+    return LakeRows(
+        table=table,
+        version=ref.version,
+        columns=(*_types(use_case, hidden), PARTITION),
+        known_until=min(known_until or ref.known_until, ref.known_until, key=datetime.fromisoformat),
+        chosen=None if partitions is None else tuple(partitions),
+    )
 
 
 def find_holdout(domain: DomainSpec, ref: DatasetRef) -> Partition:
@@ -168,7 +187,7 @@ def _input_digests(
         "layout": _LAYOUT,
         "features": spec.to_dict(),
         "functions": dict(functions),
-        "label": use_case.label.model_dump(),
+        "label": _label_definition(use_case),
         "entity": use_case.entity.model_dump(),
     }
     digests = {}
@@ -190,22 +209,7 @@ def _input_digests(
     return digests
 
 
-def _in_time_order(rows: pa.Table) -> pa.Table:
-    """Partitions were written in order; only their files may come in any."""
-    batches = [batch for batch in rows.to_batches() if batch.num_rows]
-    batches.sort(key=lambda batch: (batch.column("event_timestamp")[0].as_py(), batch.column("key")[0].as_py()))
-    rows = pa.Table.from_batches(batches, rows.schema)
-    if _ordered(rows):
-        return rows
-    return rows.sort_by([("event_timestamp", "ascending"), ("key", "ascending")])
-
-
-def _ordered(rows: pa.Table) -> bool:
-    if rows.num_rows < 2:
-        return True
-    at = rows.column("event_timestamp").to_numpy()
-    if (at[1:] < at[:-1]).any():
-        return False
-    ties = np.flatnonzero(at[1:] == at[:-1])
-    keys = rows.column("key").combine_chunks()
-    return bool(pc.all(pc.less_equal(keys.take(pa.array(ties)), keys.take(pa.array(ties + 1)))).as_py() is not False)
+def _label_definition(use_case: UseCaseSpec) -> dict[str, object]:
+    """What labels and weights are made by; a use case without weights and classes has nothing of them in it."""
+    plain: dict[str, object] = use_case.label.model_dump(exclude_defaults=True)
+    return {**plain, "classes": use_case.classes} if use_case.classes else plain
