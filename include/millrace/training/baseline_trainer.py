@@ -1,4 +1,4 @@
-"""The dummy that every candidate must beat: the prior rate, or the mean."""
+"""The dummy that every candidate must beat: the prior rate, the share of each class, or the mean."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from millrace.training.run import FitRun
 
 
 class BaselineTrainer:
-    """Predicts the mean label of the training rows."""
+    """Predicts the weighted mean label of the training rows, or the weighted share of each class."""
 
     scaled = False
     library = Library(name="millrace", version=__version__)
@@ -24,4 +24,9 @@ class BaselineTrainer:
 
     def fit(self, data: TrainingData, *, seed: int, run: FitRun) -> Fit:
         """Take the mean; of 0 and 1 it is the rate."""
-        return Fit(content=canonical({"value": float(np.mean(data.target, dtype=np.float64))}))
+        weight = None if data.weight is None else data.weight.astype(np.float64)
+        target = data.target.astype(np.float64)
+        if data.problem != "multiclass":
+            return Fit(content=canonical({"value": float(np.average(target, weights=weight))}))
+        counts = np.bincount(target.astype(np.int64), weights=weight, minlength=data.classes)
+        return Fit(content=canonical({"value": (counts / counts.sum()).tolist()}))

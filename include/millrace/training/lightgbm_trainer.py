@@ -2,78 +2,110 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import lightgbm
-import numpy as np
-from numpy.typing import NDArray
 
+from millrace.errors import TrainingError
 from millrace.package import Library, ModelFile
 from millrace.training.base import Fit, TrainingData
+from millrace.training.boosting import After, boost_in_segments
+from millrace.training.lightgbm_data import Datasets, make_datasets
+from millrace.training.lightgbm_model import join_models
 from millrace.training.params import LightGBMParams
 from millrace.training.run import FitRun
 
-_OBJECTIVE = {"binary": ("binary", "binary_logloss"), "regression": ("regression", "rmse")}
+_OBJECTIVE = {
+    "binary": ("binary", "binary_logloss"),
+    "multiclass": ("multiclass", "multi_logloss"),
+    "regression": ("regression", "rmse"),
+}
+_OURS = {"rounds", "early_stopping", "threads", "checkpoint_every", "device", "scale_pos_weight"}
 
 
 class LightGBMTrainer:
-    """Trains a booster row-wise, so that the order of sums does not hang on timing."""
+    """Trains a booster row-wise, so that the order of sums does not hang on timing.
+
+    Args:
+        params: its parameters.
+        network: lightgbm's own parameters of a network of workers that train one model together.
+    """
 
     scaled = False
     library = Library(name="lightgbm", version=lightgbm.__version__)
     model = ModelFile(name="model.txt", format="lightgbm-text")
 
-    def __init__(self, params: LightGBMParams) -> None:
+    def __init__(self, params: LightGBMParams, *, network: Mapping[str, Any] | None = None) -> None:
         self.params = params
+        self.network = dict(network or {})
 
     def fit(self, data: TrainingData, *, seed: int, run: FitRun) -> Fit:
-        """Train the rounds asked for, or until the last partition gains no more."""
+        """Train the rounds asked for, or until the last partition gains no more.
+
+        Raises:
+            TrainingError: a graphics card is asked for, or the loss is no number any more.
+        """
+        if self.params.device != "cpu":
+            raise TrainingError(
+                "lightgbm trains on the CPU alone",
+                where="resources.gpu",
+                remedy="set gpu: 0, or choose xgboost",
+            )
+        settings = self._settings(data, seed)
+        datasets = make_datasets(data, self.params, seed=seed, folder=run.folder)
+
+        def boost(model: bytes, *, rounds: int, seed: int, after: After) -> bytes:
+            return _boost({**settings, "seed": seed}, datasets, model, rounds, after)
+
+        return boost_in_segments(boost, _cut, self.params, seed=seed, run=run)
+
+    def _settings(self, data: TrainingData, seed: int) -> dict[str, Any]:
         objective, metric = _OBJECTIVE[data.problem]
-        settings: dict[str, Any] = {
-            **self.params.model_dump(exclude={"rounds", "early_stopping", "threads"}),
+        found: dict[str, Any] = {
+            **self.params.model_dump(exclude=_OURS),
             "objective": objective,
             "metric": metric,
-            "seed": seed,
+            "data_random_seed": seed,
+            "feature_pre_filter": False,
             "deterministic": True,
             "force_row_wise": True,
             "num_threads": self.params.threads,
-            "verbose": -1,
+            "verbosity": -1,
         }
-        if data.problem == "regression":
-            del settings["scale_pos_weight"]
-        patience = self.params.early_stopping
-        kept = self._dataset(data, settings, ~data.recent if patience else None)
-        watched = [self._dataset(data, settings, data.recent, kept)] if patience else []
-        booster = lightgbm.train(
-            settings,
-            kept,
-            self.params.rounds,
-            valid_sets=watched,
-            valid_names=["recent"] if patience else None,
-            callbacks=[lightgbm.early_stopping(patience, verbose=False)] if patience else None,
-        )
-        rounds, metrics = self.params.rounds, {}
-        if patience:
-            rounds = booster.best_iteration
-            metrics = {f"recent_{metric}": float(booster.best_score["recent"][metric])}
-        return Fit(
-            content=booster.model_to_string(num_iteration=rounds).encode(), facts={"rounds": rounds}, metrics=metrics
-        )
+        if data.problem == "multiclass":
+            found["num_class"] = data.classes
+        elif data.problem == "binary":
+            found["scale_pos_weight"] = self.params.scale_pos_weight
+        if any(data.monotone):
+            found["monotone_constraints"] = list(data.monotone)
+        return {**found, **self.network}
 
-    @staticmethod
-    def _dataset(
-        data: TrainingData,
-        settings: dict[str, Any],
-        rows: NDArray[np.bool_] | None,
-        reference: lightgbm.Dataset | None = None,
-    ) -> lightgbm.Dataset:
-        matrix, target = (data.matrix, data.target) if rows is None else (data.matrix[rows], data.target[rows])
-        return lightgbm.Dataset(
-            matrix,
-            target,
-            reference=reference,
-            feature_name=data.encoder.names,
-            categorical_feature=data.encoder.categories,
-            params=settings,
-            free_raw_data=True,
-        )
+
+def _boost(settings: dict[str, Any], datasets: Datasets, model: bytes, rounds: int, after: After) -> bytes:
+    before = lightgbm.Booster(model_str=model.decode()) if model else None
+    behind = before.current_iteration() if before else 0
+    datasets.start_from(before)
+
+    def told(env: lightgbm.callback.CallbackEnv) -> None:
+        booster = env.model
+        losses = {found[0]: float(found[2]) for found in env.evaluation_result_list or []}
+        if after(behind + booster.current_iteration(), losses, lambda: float(booster.eval_train()[0][2])):
+            raise lightgbm.callback.EarlyStopException(env.iteration, env.evaluation_result_list or [])
+
+    booster = lightgbm.train(
+        settings,
+        datasets.kept.dataset,
+        rounds,
+        valid_sets=[rows.dataset for rows in datasets.watched],
+        valid_names=[rows.name for rows in datasets.watched],
+        keep_training_booster=True,
+        callbacks=[told],
+    )
+    if before:
+        join_models(before, booster)
+    return booster.model_to_string(num_iteration=-1).encode()
+
+
+def _cut(model: bytes, rounds: int) -> bytes:
+    return lightgbm.Booster(model_str=model.decode()).model_to_string(num_iteration=rounds).encode()

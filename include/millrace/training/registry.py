@@ -1,17 +1,32 @@
-"""Trainers by the name a spec gives; a library is imported only when its trainer is built."""
+"""Trainers by the name a spec gives; a library is imported only when its trainer is built.
+
+A name of ours (`xgboost`) or `package.module:Class` of a package that is installed beside. Such a class is made by
+calling it with its parameters, is a `Trainer`, and has as `Params` the class of these, derived from `TrainerParams`.
+"""
 
 from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
 from millrace.errors import SpecError, TrainingError
+from millrace.spec import CandidateSpec
 from millrace.spec.load import check_values
 from millrace.training.base import Trainer
-from millrace.training.params import BaselineParams, LightGBMParams, TorchParams, TrainerParams, XGBoostParams
+from millrace.training.params import (
+    BaselineParams,
+    LightGBMParams,
+    SklearnParams,
+    TorchParams,
+    TrainerParams,
+    XGBoostParams,
+    given_params,
+)
+
+_PARTS = ("library", "model", "scaled", "fit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,18 +39,19 @@ class _Known:
 _TRAINERS = {
     "baseline": _Known("millrace.training.baseline_trainer", "BaselineTrainer", BaselineParams),
     "lightgbm": _Known("millrace.training.lightgbm_trainer", "LightGBMTrainer", LightGBMParams),
+    "sklearn": _Known("millrace.training.sklearn_trainer", "SklearnTrainer", SklearnParams),
     "torch": _Known("millrace.training.torch_trainer", "TorchTrainer", TorchParams),
     "xgboost": _Known("millrace.training.xgboost_trainer", "XGBoostTrainer", XGBoostParams),
 }
 
 
 def list_trainers() -> list[str]:
-    """Names of all trainers."""
+    """Names of all trainers of Millrace."""
     return sorted(_TRAINERS)
 
 
 def check_params(name: str, values: Mapping[str, Any], *, where: str) -> TrainerParams:
-    """The parameters of a trainer with defaults resolved; imports no library.
+    """The parameters of a trainer with defaults resolved; imports nothing but the package of a trainer outside.
 
     Args:
         name: trainer as the spec names it.
@@ -48,6 +64,45 @@ def check_params(name: str, values: Mapping[str, Any], *, where: str) -> Trainer
     return check_values(_find(name, where).params, values, where=f"{where}.params")
 
 
+def check_candidate(
+    spec: CandidateSpec,
+    problem: str,
+    *,
+    where: str,
+    values: Mapping[str, Any] | None = None,
+    weighted: bool = False,
+) -> TrainerParams:
+    """The parameters of a candidate's trainer, once it is certain that it can do what the spec asks of it.
+
+    Args:
+        spec: the candidate.
+        problem: problem of its use case.
+        where: its place in the spec, for the message.
+        values: parameters to check in place of those of the spec.
+        weighted: whether the rows have weights of their own.
+
+    Raises:
+        SpecError: as `check_params`, or the trainer has no such thing as is asked for.
+    """
+    params = check_params(spec.trainer, given_params(spec) if values is None else values, where=where)
+    if problem not in params.supported:
+        raise SpecError(
+            f"trainer {spec.trainer!r} cannot learn a {problem} problem so",
+            where=f"{where}.trainer",
+            remedy=f"it learns: {', '.join(sorted(params.supported))}; choose another trainer or estimator",
+        )
+    for ability, key, what in _asked(spec, params, weighted=weighted):
+        if ability not in params.abilities:
+            raise SpecError(
+                f"trainer {spec.trainer!r} has no {what}",
+                where=f"{where}.{key}",
+                remedy=f"take {key} out, or choose a trainer that has it",
+            )
+    if isinstance(params, SklearnParams):
+        _make(spec.trainer, params, where)
+    return params
+
+
 def build_trainer(name: str, values: Mapping[str, Any], *, where: str) -> Trainer:
     """A trainer by name with its parameters.
 
@@ -55,7 +110,11 @@ def build_trainer(name: str, values: Mapping[str, Any], *, where: str) -> Traine
         SpecError: as `check_params`.
         TrainingError: its library is not installed.
     """
-    params, known = check_params(name, values, where=where), _find(name, where)
+    return _make(name, check_params(name, values, where=where), where)
+
+
+def _make(name: str, params: TrainerParams, where: str) -> Trainer:
+    known = _find(name, where)
     try:
         module = importlib.import_module(known.module)
     except ImportError as error:
@@ -64,16 +123,67 @@ def build_trainer(name: str, values: Mapping[str, Any], *, where: str) -> Traine
             where=where,
             remedy=f"pip install 'millrace[{name}]' -c constraints.txt",
         ) from error
-    return cast("Trainer", getattr(module, known.name)(params))
+    try:
+        trainer = getattr(module, known.name)(params)
+    except SpecError as error:
+        raise SpecError(error.what, where=f"{where}.{error.where}", remedy=error.remedy) from error
+    if absent := [part for part in _PARTS if not hasattr(trainer, part)]:
+        raise SpecError(
+            f"{name!r} is no trainer: it lacks {', '.join(absent)}",
+            where=f"{where}.trainer",
+            remedy="give it what millrace.training.Trainer names",
+        )
+    return cast("Trainer", trainer)
+
+
+def _asked(spec: CandidateSpec, params: TrainerParams, *, weighted: bool) -> Iterator[tuple[str, str, str]]:
+    """Abilities that a candidate asks for: (ability, key of the spec, what it is)."""
+    if spec.monotone:
+        yield "monotone", "monotone", "monotone features"
+    if spec.class_weight is not None:
+        yield "weights", "class_weight", "weights of classes"
+    if weighted:
+        yield "weights", "trainer", "weights of rows, and label.weight gives them"
+    if spec.resources.gpu:
+        yield "gpu", "resources.gpu", "use for a graphics card"
+    elif params.device != "cpu":
+        yield "gpu", "params.device", "use for a graphics card"
+    if spec.workers > 1:
+        yield "workers", "workers", "way to train one model by several workers"
 
 
 def _find(name: str, where: str) -> _Known:
+    if ":" in name:
+        return _find_outside(name, f"{where}.trainer")
     known = _TRAINERS.get(name)
     if known is None:
         near = difflib.get_close_matches(name, _TRAINERS, n=1)
+        others = f"known are: {', '.join(list_trainers())}, or `package.module:Class` of an installed package"
         raise SpecError(
             f"no trainer {name!r}",
             where=f"{where}.trainer",
-            remedy=f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(list_trainers())}",
+            remedy=f"did you mean {near[0]!r}?" if near else others,
         )
     return known
+
+
+def _find_outside(name: str, where: str) -> _Known:
+    """A trainer of another package, by `package.module:Class`."""
+    module, _, class_name = name.partition(":")
+    package = module.partition(".")[0]
+    try:
+        found = getattr(importlib.import_module(module), class_name, None)
+    except Exception as error:
+        raise SpecError(
+            f"trainer {name!r} cannot be imported: {error}",
+            where=where,
+            remedy=f"install the package {package!r} in this environment, or correct `package.module:Class`",
+        ) from error
+    params = getattr(found, "Params", None)
+    if not (isinstance(found, type) and isinstance(params, type) and issubclass(params, TrainerParams)):
+        raise SpecError(
+            f"{name!r} is no trainer: {'it has no Params' if found else f'{module} has no {class_name}'}",
+            where=where,
+            remedy="name a class with what millrace.training.Trainer asks for, and `Params` derived from TrainerParams",
+        )
+    return _Known(module, class_name, params)

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-import numpy as np
-import xgboost
-from numpy.typing import NDArray
+from collections.abc import Mapping
+from typing import Any
 
+import orjson
+import xgboost
+
+from millrace.errors import TrainingError
 from millrace.package import Library, ModelFile
 from millrace.training.base import Fit, TrainingData
+from millrace.training.boosting import After, boost_in_segments
 from millrace.training.params import XGBoostParams
 from millrace.training.run import FitRun
+from millrace.training.xgboost_data import Matrices, make_matrices
 
-_OBJECTIVE = {"binary": ("binary:logistic", "logloss"), "regression": ("reg:squarederror", "rmse")}
+_OBJECTIVE = {
+    "binary": ("binary:logistic", "logloss"),
+    "multiclass": ("multi:softprob", "mlogloss"),
+    "regression": ("reg:squarederror", "rmse"),
+}
+_OURS = {"rounds", "early_stopping", "threads", "checkpoint_every", "scale_pos_weight"}
 
 
 class XGBoostTrainer:
@@ -25,50 +35,80 @@ class XGBoostTrainer:
         self.params = params
 
     def fit(self, data: TrainingData, *, seed: int, run: FitRun) -> Fit:
-        """Train the rounds asked for, or until the last partition gains no more."""
+        """Train the rounds asked for, or until the last partition gains no more.
+
+        Raises:
+            TrainingError: a graphics card is asked for and there is none, or the loss is no number any more.
+        """
+        settings = self._settings(data)
+        matrices = make_matrices(data, self.params, folder=run.folder)
+
+        def boost(model: bytes, *, rounds: int, seed: int, after: After) -> bytes:
+            return _boost({**settings, "seed": seed}, matrices, model, rounds, after)
+
+        return boost_in_segments(boost, _cut, self.params, seed=seed, run=run)
+
+    def _settings(self, data: TrainingData) -> dict[str, Any]:
         objective, metric = _OBJECTIVE[data.problem]
-        own = self.params.model_dump(exclude={"rounds", "early_stopping", "threads"})
-        settings = {
-            **own,
+        found = {
+            **self.params.model_dump(exclude=_OURS),
             "tree_method": "hist",
             "objective": objective,
             "eval_metric": metric,
-            "seed": seed,
             "nthread": self.params.threads,
             "verbosity": 0,
         }
-        if self.params.scale_pos_weight == 1 or data.problem == "regression":
-            del settings["scale_pos_weight"]
-        patience = self.params.early_stopping
-        kept = self._matrix(data, ~data.recent if patience else None)
-        watched = [(self._matrix(data, data.recent, kept), "recent")] if patience else []
-        booster = xgboost.train(
-            settings,
-            kept,
-            self.params.rounds,
-            evals=watched,
-            early_stopping_rounds=patience or None,
-            verbose_eval=False,
-        )
-        rounds, metrics = self.params.rounds, {}
-        if patience:
-            rounds = int(booster.best_iteration) + 1
-            metrics = {f"recent_{metric}": float(booster.best_score)}
-            booster = booster[:rounds]
-            booster.set_attr(best_iteration=None, best_score=None)
-        return Fit(content=bytes(booster.save_raw("ubj")), facts={"rounds": rounds}, metrics=metrics)
+        if data.problem == "multiclass":
+            found["num_class"] = data.classes
+        elif data.problem == "binary" and self.params.scale_pos_weight != 1:
+            found["scale_pos_weight"] = self.params.scale_pos_weight
+        if any(data.monotone):
+            found["monotone_constraints"] = f"({','.join(map(str, data.monotone))})"
+        return found
 
-    def _matrix(
-        self, data: TrainingData, rows: NDArray[np.bool_] | None, reference: xgboost.QuantileDMatrix | None = None
-    ) -> xgboost.QuantileDMatrix:
-        matrix, target = (data.matrix, data.target) if rows is None else (data.matrix[rows], data.target[rows])
-        return xgboost.QuantileDMatrix(
-            matrix,
-            target,
-            feature_names=data.encoder.names,
-            feature_types=["c" if column.kind == "category" else "q" for column in data.encoder.columns],
-            enable_categorical=True,
-            max_bin=self.params.max_bin,
-            nthread=self.params.threads,
-            ref=reference,
+
+class _Told(xgboost.callback.TrainingCallback):
+    """Tells of each round as xgboost's own loop goes on."""
+
+    def __init__(self, matrices: Matrices, after: After, device: str) -> None:
+        super().__init__()
+        self._kept, self._after, self._device = matrices.kept, after, device
+
+    def after_iteration(self, model: Any, epoch: int, evals_log: Mapping[str, Mapping[str, Any]]) -> bool:
+        """True ends the training."""
+        if self._device == "cuda" and epoch == 0:
+            _check_card(model)
+        losses = {name: float(next(iter(found.values()))[-1]) for name, found in evals_log.items()}
+        return self._after(model.num_boosted_rounds(), losses, lambda: self._train_loss(model))
+
+    def _train_loss(self, model: xgboost.Booster) -> float:
+        """Out of xgboost's own line, such as `[0]\ttrain-logloss:0.69`: its scores of these rows are at hand."""
+        return float(model.eval_set([(self._kept, "train")]).rpartition(":")[2])
+
+
+def _boost(settings: dict[str, Any], matrices: Matrices, model: bytes, rounds: int, after: After) -> bytes:
+    booster = xgboost.train(
+        settings,
+        matrices.kept,
+        rounds,
+        evals=matrices.watched,
+        verbose_eval=False,
+        xgb_model=bytearray(model) if model else None,
+        callbacks=[_Told(matrices, after, settings["device"])],
+    )
+    return bytes(booster.save_raw("ubj"))
+
+
+def _cut(model: bytes, rounds: int) -> bytes:
+    return bytes(xgboost.Booster(model_file=bytearray(model))[:rounds].save_raw("ubj"))
+
+
+def _check_card(model: xgboost.Booster) -> None:
+    """Refuse to train on the CPU what asked for a card: xgboost itself would go on without a word."""
+    used = orjson.loads(model.save_config())["learner"]["generic_param"]["device"]
+    if not used.startswith("cuda"):
+        raise TrainingError(
+            f"a graphics card is asked for, xgboost trains on {used!r}",
+            where="resources.gpu",
+            remedy="install xgboost in place of xgboost-cpu on a machine with a card, or set gpu: 0",
         )
