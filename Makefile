@@ -11,7 +11,7 @@ PYTEST := $(PY) -m pytest -p no:cacheprovider
 # Tests keep their state apart from the installation's.
 export MILLRACE_TEST_VAR ?= $(CURDIR)/var/test
 
-.PHONY: help demo test test-full install up down status clean lint lock bench preflight check features-ui
+.PHONY: help demo test test-full test-environments install up down status clean lint lock bench preflight check features-ui
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -30,7 +30,11 @@ test: install ## everything that must pass before a commit
 	@$(PYTEST) -q -m "not full and not system and not browser" -n 2
 	@PYTHON=$(PY) scripts/offline.sh $(PYTEST) -q -m "system and not full and not browser"
 
-test-full: install ## what is slow: faults, rebuild, Ray, large oracles, browser
+test-environments: install ## environments that slow tests train in, built while there is a network
+	@$(MILLRACE) environment build --store '$(MILLRACE_TEST_VAR)/environments' tests/environments/*.txt \
+	  || echo "test-environments: not built, so the tests that need them are skipped" >&2
+
+test-full: install test-environments ## what is slow: faults, rebuild, Ray, large oracles, browser
 	@PYTHON=$(PY) scripts/offline.sh $(PYTEST) -q -m "full or browser" || { status=$$?; [ $$status -eq 5 ] && echo "no test is marked full or browser"; exit $$((status == 5 ? 0 : status)); }
 
 lint: install ## ruff, mypy, import-linter

@@ -8,7 +8,19 @@ from typing import NoReturn
 import typer
 from rich.console import Console
 
-from millrace.cli import check, contract, demo, features, ledger, quarantine, replay, stack
+from millrace.cli import (
+    check,
+    contract,
+    demo,
+    environment,
+    features,
+    ledger,
+    quarantine,
+    rebuild,
+    replay,
+    stack,
+    waiver,
+)
 from millrace.errors import MillraceError, SettingsError
 
 _app = typer.Typer(
@@ -25,10 +37,13 @@ _app.command("clean")(stack.clean)
 _app.command("demo")(demo.demo)
 _app.command("check")(check.check)
 _app.command("replay")(replay.replay)
+_app.command("rebuild")(rebuild.rebuild)
+_app.command("waive")(waiver.waive)
 _app.add_typer(quarantine.app, name="quarantine")
 _app.add_typer(ledger.app, name="ledger")
 _app.add_typer(contract.app, name="contract")
 _app.add_typer(features.app, name="features")
+_app.add_typer(environment.app, name="environment")
 
 
 def app() -> None:

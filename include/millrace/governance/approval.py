@@ -14,6 +14,7 @@ from millrace.errors import ReleaseRefusedError
 from millrace.governance.git_tree import GitTree, git_tree
 from millrace.governance.ledger import Entry, Ledger
 from millrace.governance.policy import policy_digest
+from millrace.governance.recipe import find_recipes
 from millrace.settings import Settings
 from millrace.spec.policy import PolicySpec
 from millrace.spec.use_case import UseCaseSpec
@@ -149,17 +150,24 @@ def write_approval(
 def check_tree(settings: Settings, use_case: UseCaseSpec, policy: PolicySpec, package: str) -> GitTree:
     """The state of the working tree, where the policy or a waiver for this package lets it pass.
 
+    Both count: the tree now, and the one that the package was trained from by its recipe. Where the same bytes also
+    came of a clean tree, that one counts.
+
     Raises:
         ReleaseRefusedError: the policy wants a clean tree and there is no waiver.
     """
     tree = git_tree(settings.root)
-    if tree.state == "clean" or policy.dirty_tree == "note":
+    trained = next(iter(find_recipes(package, settings)), None)
+    unclean = [f"a working tree that is {tree.describe()}"] if tree.state != "clean" else []
+    if trained is not None and trained.tree != "clean":
+        unclean.append(f"a model that was trained from a working tree that was {trained.describe_tree()}")
+    if not unclean or policy.dirty_tree == "note":
         return tree
     waivers = Ledger(settings).entries(use_case.name, kinds=("waiver",), subject=package)
     if any(waiver.payload.get("rule") == DIRTY_TREE for waiver in waivers):
         return tree
     raise ReleaseRefusedError(
-        f"policy {policy.tier!r} refuses a working tree that is {tree.describe()}",
+        f"policy {policy.tier!r} refuses {' and '.join(unclean)}",
         where=str(settings.root),
         remedy=f"commit the changes and train again, or record a waiver of {DIRTY_TREE!r} for package {package}",
     )

@@ -6,6 +6,7 @@ import logging
 import os
 import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -60,18 +61,35 @@ def git_tree(root: Path) -> GitTree:
     return GitTree(state="dirty" if changed or not commit else "clean", commit=commit, changed=sorted(changed)[:_NAMED])
 
 
-def _git(root: Path, end: float, *argv: str, check: bool = True) -> str:
+def run_git(root: Path, seconds: float, *options: str, argv: Sequence[str], check: bool = True) -> str:
+    """Run git on a checkout, whoever owns it; what it printed.
+
+    Args:
+        root: the checkout.
+        seconds: how long it may take.
+        options: of git itself, before the command.
+        argv: the command with its arguments.
+        check: whether a status other than 0 is an error.
+
+    Raises:
+        OSError: there is no git.
+        subprocess.SubprocessError: it failed, or took too long.
+    """
     # A hook's GIT_DIR or GIT_INDEX_FILE would speak of another repository than the one at `root`.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     done = subprocess.run(
-        [*_GIT, "-C", str(root), *argv],
+        [*_GIT, *options, "-C", str(root), *argv],
         check=check,
         capture_output=True,
         env={**environment, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"},
         stdin=subprocess.DEVNULL,
-        timeout=max(end - time.monotonic(), 0.01),
+        timeout=max(seconds, 0.01),
     )
     return done.stdout.decode("utf-8", "replace")
+
+
+def _git(root: Path, end: float, *argv: str, check: bool = True) -> str:
+    return run_git(root, end - time.monotonic(), argv=argv, check=check)
 
 
 def _paths(status: str) -> list[str]:

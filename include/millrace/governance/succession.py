@@ -13,6 +13,7 @@ from millrace.errors import LedgerError, ReleaseRefusedError, StaleEvidenceError
 from millrace.governance.approval import Proposal, check_tree, require_approval, require_pass, require_verdict
 from millrace.governance.ledger import Ledger, lock_head
 from millrace.governance.policy import effective_at, policy_digest
+from millrace.governance.recipe import find_recipes
 from millrace.governance.release import Release, Releases
 from millrace.governance.state import moment_of, reading, writing
 from millrace.settings import Settings
@@ -109,6 +110,7 @@ def succeed(
             "approvals": [entry.seq for entry in approvals],
             "approvers": [entry.actor for entry in approvals],
             "tree": tree.to_dict(),
+            "recipes": [recipe.digest for recipe in find_recipes(model.digest, settings)],
         }
         releases.add(release, actor=actor, note=note, connection=connection)
     log.info("%s: release %d (%s) from %s", use_case.name, release.version, release.candidate, release.effective_at)

@@ -121,6 +121,10 @@ def _is_ours(var: Path) -> bool:
     ours = {
         "lake",
         "packages",
+        "recipes",
+        "training",
+        "environments",
+        "worktrees",
         "evidence",
         "references",
         "reports",
