@@ -5,13 +5,17 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from millrace.engine.base import Engine
+from millrace.engine.base import Engine, RowWork
 from millrace.engine.local import LocalEngine
 from millrace.errors import SettingsError
 from millrace.spec import ComputeSpec
 
-__all__ = ["Engine", "LocalEngine", "open_engine"]
+if TYPE_CHECKING:
+    from millrace.engine.ray_engine import RayEngine
+
+__all__ = ["Engine", "LocalEngine", "RowWork", "open_engine", "ray_fault", "require_ray"]
 
 
 @contextmanager
@@ -29,12 +33,8 @@ def open_engine(compute: ComputeSpec, *, address: str = "", token: str = "") -> 
     if compute.engine == "local":
         yield LocalEngine()
         return
-    if importlib.util.find_spec("ray") is None:
-        raise SettingsError(
-            "engine `ray` needs Ray, which is not installed",
-            where="compute.engine",
-            remedy='install the extra (`pip install -c constraints.txt -e ".[ray]"`), or set `engine: local`',
-        )
+    if fault := ray_fault(compute, where="compute.engine"):
+        raise fault
     from millrace.engine.ray_engine import RayEngine
 
     engine = RayEngine(compute=compute, address=address, token=token)
@@ -42,3 +42,33 @@ def open_engine(compute: ComputeSpec, *, address: str = "", token: str = "") -> 
         yield engine
     finally:
         engine.close()
+
+
+def ray_fault(compute: ComputeSpec, *, where: str) -> SettingsError | None:
+    """What is wrong where Ray is asked for and not installed; None where all is well.
+
+    Args:
+        compute: of a spec.
+        where: its place, for the message.
+    """
+    if compute.engine != "ray" or importlib.util.find_spec("ray") is not None:
+        return None
+    return SettingsError(
+        "engine `ray` needs Ray, which is not installed",
+        where=where,
+        remedy='install the extra (`pip install -c constraints.txt -e ".[ray]"`), or set `engine: local`',
+    )
+
+
+def require_ray(engine: Engine, *, where: str) -> RayEngine:
+    """The engine, where it is Ray.
+
+    Raises:
+        SettingsError: it is not.
+    """
+    if importlib.util.find_spec("ray") is not None:
+        from millrace.engine.ray_engine import RayEngine
+
+        if isinstance(engine, RayEngine):
+            return engine
+    raise SettingsError("workers that train together need Ray", where=where, remedy="set `engine: ray`")

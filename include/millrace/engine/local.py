@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from millrace.engine.base import Piece, Result
+import numpy as np
+import pyarrow as pa
+
+from millrace.engine.base import Piece, Result, RowWork
 
 
 class LocalEngine:
@@ -18,3 +21,7 @@ class LocalEngine:
     def map(self, work: Callable[[Piece], Result], pieces: Sequence[Piece]) -> Iterator[Result]:
         """Results in the order of the pieces, each worked on when it is asked for."""
         return map(work, pieces)
+
+    def map_rows(self, open_work: Callable[[], RowWork], rows: pa.Table) -> np.ndarray:
+        """All rows at once."""
+        return open_work()(rows)

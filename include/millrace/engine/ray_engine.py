@@ -10,8 +10,12 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from millrace.engine.base import Piece, Result
+import numpy as np
+import pyarrow as pa
+
+from millrace.engine.base import Piece, Result, RowWork
 from millrace.engine.local import LocalEngine
+from millrace.engine.ray_rows import SLICE_ROWS, run_rows, slices_of
 from millrace.engine.ray_session import session
 from millrace.errors import EngineError, MillraceError
 from millrace.spec import ComputeSpec
@@ -61,6 +65,11 @@ class RayEngine:
         """How many pieces the cluster has room for; asking starts it."""
         return self._start().width
 
+    @property
+    def cores(self) -> int:
+        """Cores of one piece of work; asking starts it."""
+        return self._start().cores
+
     def map(self, work: Callable[[Piece], Result], pieces: Sequence[Piece]) -> Iterator[Result]:
         """Results in the order of the pieces; twice as many as there is room for are handed out ahead.
 
@@ -88,6 +97,28 @@ class RayEngine:
         finally:
             for reference in waiting:
                 ray.cancel(reference)
+
+    def map_rows(self, open_work: Callable[[], RowWork], rows: pa.Table) -> np.ndarray:
+        """What work gives for each row, in the order of the rows, by Ray Data.
+
+        Few rows on a cluster of one's own would only pay for its start, so they are worked on here.
+        """
+        if rows.num_rows <= SLICE_ROWS and not self.address:
+            return open_work()(rows)
+        share = self._start()
+        import ray
+
+        slices = [ray.put(part) for part in slices_of(rows)]
+        run = ray.remote(run_rows).options(num_cpus=0, max_retries=0)
+        reference = run.remote(open_work, slices, cores=share.cores, width=min(share.width, len(slices)))
+        found = _result_of(ray, reference)
+        if isinstance(found, MillraceError):
+            raise found
+        return found
+
+    def start(self) -> None:
+        """Start or connect, where that was not done yet."""
+        self._start()
 
     def close(self) -> None:
         """Stop what was started."""
@@ -157,9 +188,9 @@ def _say(said: Said) -> None:
         logging.getLogger(name).log(level, "%s", message)
 
 
-def _result_of(ray: Any, reference: Any) -> tuple[Any, Said]:
+def _result_of(ray: Any, reference: Any) -> Any:
     try:
-        found: tuple[Any, Said] = ray.get(reference)
+        return ray.get(reference)
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, MillraceError):
             raise error.cause from error
@@ -172,4 +203,3 @@ def _result_of(ray: Any, reference: Any) -> tuple[Any, Said]:
             remedy="workers die mostly for want of memory: lower compute.memory_limit or compute.threads, or add "
             "nodes; then run the task again",
         ) from error
-    return found

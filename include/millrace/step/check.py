@@ -18,8 +18,11 @@ def check_policy_file(tier: str, *, settings: Settings) -> list[str]:
 
 def check_domain(name: str, *, settings: Settings) -> list[str]:
     """A domain's keys and SQL files."""
+    from millrace.engine import ray_fault
+
     domain = load_domain(settings.dags, name)
-    return _feature_faults(domain, None, settings)
+    fault = ray_fault(domain.compute, where=f"domains/{name}.yaml: compute.engine")
+    return [*([str(fault)] if fault else []), *_feature_faults(domain, None, settings)]
 
 
 def check_domain_leaks(name: str, *, settings: Settings) -> list[str]:
@@ -42,7 +45,6 @@ def check_contracts(name: str, *, settings: Settings) -> list[str]:
 def check_use_case(name: str, *, settings: Settings) -> list[str]:
     """A use case's keys, its domain and entity, its candidates' parameters, the gates of its tier."""
     from millrace.evaluation.gate import check_policy
-    from millrace.training.registry import check_params
 
     use_case = load_use_case(settings.dags, name)
     where = f"use_cases/{name}.yaml"
@@ -69,11 +71,8 @@ def check_use_case(name: str, *, settings: Settings) -> list[str]:
         for key, column in named.items()
         if column not in columns
     ]
-    for candidate, spec in use_case.candidates.items():
-        try:
-            check_params(spec.trainer, spec.params, where=f"{where}: candidates.{candidate}")
-        except MillraceError as error:
-            faults.append(str(error))
+    faults += _candidate_faults(use_case, domain, settings)
+    faults += _engine_faults(use_case)
     faults += [str(fault) for fault in find_leaks(use_case, domain)]
     policy = load_policy(settings.dags, use_case.tier)
     if len(use_case.candidates) < policy.min_candidates:
@@ -89,6 +88,47 @@ def check_use_case(name: str, *, settings: Settings) -> list[str]:
             f"\n  where: {where}: candidates\n  remedy: add `baseline: {{trainer: baseline}}`"
         )
     return [*faults, *check_policy(policy, use_case)]
+
+
+def _candidate_faults(use_case: UseCaseSpec, domain: DomainSpec, settings: Settings) -> list[str]:
+    """What a candidate asks of its trainer, the classes and features it names, and its lock."""
+    from millrace.training.check import check_job
+    from millrace.training.job import TrainingJob
+    from millrace.training.lock import read_lock
+    from millrace.training.registry import check_candidate
+    from millrace.training.search_space import check_space
+
+    faults = []
+    for name, spec in use_case.candidates.items():
+        job = TrainingJob(
+            use_case=use_case, domain=domain, candidate=name, table="", holdout=domain.first, known_until=""
+        )
+        try:
+            check_candidate(spec, use_case.problem, where=job.where, weighted=bool(use_case.label.weight))
+            check_space(spec, where=job.where)
+            if spec.monotone or spec.class_weight:
+                check_job(job)
+            if spec.environment:
+                read_lock(settings.dags, spec.environment.lock)
+        except MillraceError as error:
+            faults.append(str(error))
+    return faults
+
+
+def _engine_faults(use_case: UseCaseSpec) -> list[str]:
+    """Ray asked for and not installed, or needed and not asked for."""
+    from millrace.engine import ray_fault
+
+    where = f"use_cases/{use_case.name}.yaml"
+    if use_case.compute.engine == "ray":
+        fault = ray_fault(use_case.compute, where=f"{where}: compute.engine")
+        return [str(fault)] if fault else []
+    return [
+        f"{spec.workers} workers train together on Ray alone\n  where: {where}: candidates.{name}.workers"
+        "\n  remedy: set compute.engine: ray, or take `workers` away"
+        for name, spec in use_case.candidates.items()
+        if spec.workers > 1
+    ]
 
 
 def check_use_case_features(name: str, *, settings: Settings) -> list[str]:

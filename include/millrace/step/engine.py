@@ -1,4 +1,4 @@
-"""The engine a domain's heavy work runs on, and what a worker needs to know of this installation."""
+"""The engine that heavy work of a domain or use case runs on, and what a worker needs to know of an installation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from millrace.engine import Engine, open_engine
 from millrace.ingestion import Connection, Connections
 from millrace.ingestion.connection import environment_connections
 from millrace.settings import Settings
-from millrace.spec import DomainSpec
+from millrace.spec import ComputeSpec, DomainSpec
 
 _CLIENT_PORT = 10001
 
@@ -19,15 +19,26 @@ _CLIENT_PORT = 10001
 def engine_of(domain: DomainSpec, *, connections: Connections = environment_connections) -> Iterator[Engine]:
     """The engine of `compute` in the domain's spec; what it started is stopped at the end.
 
+    Raises:
+        SettingsError: Ray is asked for and not installed.
+        SourceError: there is no connection of that name.
+    """
+    with engine_for(domain.compute, connections=connections) as engine:
+        yield engine
+
+
+@contextmanager
+def engine_for(compute: ComputeSpec, *, connections: Connections = environment_connections) -> Iterator[Engine]:
+    """The engine that a domain or a use case asks for; what it started is stopped at the end.
+
     Args:
-        domain: the domain.
+        compute: of the spec.
         connections: gives the connection of a name.
 
     Raises:
         SettingsError: Ray is asked for and not installed.
         SourceError: there is no connection of that name.
     """
-    compute = domain.compute
     if compute.engine == "local" or not compute.connection:
         with open_engine(compute) as engine:
             yield engine

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from millrace.artifact import DatasetRef, digest_of
+from millrace.engine import RowWork
 from millrace.governance.release import Release, Releases
+from millrace.ingestion import Connections
+from millrace.ingestion.connection import environment_connections
 from millrace.lake import Table
+from millrace.monitoring.prediction_log import log_predictions
 from millrace.package import Package
 from millrace.settings import Settings
 from millrace.spec import DomainSpec, UseCaseSpec
+from millrace.step.engine import engine_for
 from millrace.step.released import rows_of_package, spec_of
 
 log = logging.getLogger(__name__)
@@ -37,7 +43,8 @@ class ScoreReport:
         release: version of the live release; 0 where there is none.
         package: digest of its package.
         shadow_release: version of the release scored along; 0 where none is.
-        mean_prediction: mean of the live predictions.
+        mean_prediction: mean of the live predictions; of several classes, of the probability of the most probable one.
+        named: class → share of the rows that it is the most probable one of; empty where there are no classes.
         feature_snapshot: digest of the features that were scored; part of the key of every prediction.
         features: the scored features in the lake.
         predictions: the prediction log, once a role.
@@ -51,6 +58,7 @@ class ScoreReport:
     package: str = ""
     shadow_release: int = 0
     mean_prediction: float = 0.0
+    named: dict[str, float] = field(default_factory=dict)
     feature_snapshot: str = ""
     features: DatasetRef | None = None
     predictions: tuple[DatasetRef, ...] = ()
@@ -72,6 +80,7 @@ def score_partition(
     partition: str,
     *,
     settings: Settings,
+    connections: Connections = environment_connections,
     recorded_at: datetime | None = None,
 ) -> ScoreReport:
     """Score every clean row of a partition with the release that was in force at its start.
@@ -85,6 +94,7 @@ def score_partition(
         domain: the domain of that.
         partition: key of the partition.
         settings: this installation.
+        connections: gives the connection of a name, where the use case's engine runs elsewhere.
         recorded_at: wall time that new predictions carry; now by default.
 
     Returns:
@@ -94,6 +104,7 @@ def score_partition(
         PackageError: the package of a release is not whole.
         FeatureError: a feature of the model is missing.
         LakeConflictError: other writers won every attempt.
+        EngineError: the use case's Ray cluster does not answer, or lost the work too often.
     """
     releases = Releases(settings)
     live = releases.in_force(use_case, at=domain.partition(partition).start)
@@ -106,7 +117,7 @@ def score_partition(
     packages = [Package.open(settings.packages / release.package, release.package) for _, release in scored_by]
     recorded_at = recorded_at or datetime.now(UTC)
     scored: dict[str, Scored] = {}
-    written, means = [], []
+    written, predicted = [], []
     for (role, release), package in zip(scored_by, packages, strict=True):
         service = package.features.service
         if service not in scored:
@@ -115,10 +126,10 @@ def score_partition(
         if features is None:
             return ScoreReport(use_case=use_case.name, partition=partition, reason=NO_ROWS, release=live.version)
         snapshot = features.digest
-        prediction = package.predictor().predict({name: rows.column(name) for name in package.features.columns})
+        prediction = _predict(use_case, package, rows, connections)
         log_rows = _log_rows(rows, prediction, release, role, snapshot=snapshot, recorded_at=recorded_at)
         written.append(_append(use_case, partition, log_rows, release, role=role, snapshot=snapshot, settings=settings))
-        means.append(float(prediction.mean()))
+        predicted.append(prediction)
     rows, features = scored[packages[0].features.service]
     return ScoreReport(
         use_case=use_case.name,
@@ -127,7 +138,8 @@ def score_partition(
         release=live.version,
         package=live.package,
         shadow_release=0 if shadow is None else shadow.version,
-        mean_prediction=means[0],
+        mean_prediction=float((predicted[0].max(axis=1) if predicted[0].ndim == 2 else predicted[0]).mean()),
+        named=_named(packages[0], predicted[0]),
         feature_snapshot="" if features is None else features.digest,
         features=features,
         predictions=tuple(written),
@@ -143,6 +155,18 @@ def _scored(use_case: UseCaseSpec, domain: DomainSpec, partition: str, package: 
     return rows, Table(settings.lake, own.service_table("scored_features")).replace(rows, partition=partition)
 
 
+def _predict(use_case: UseCaseSpec, package: Package, rows: pa.Table, connections: Connections) -> np.ndarray:
+    """Predictions on the use case's engine; the package goes along, whole and verified."""
+    with engine_for(use_case.compute, connections=connections) as engine:
+        work = partial(_open_package, package, use_case.compute.threads)
+        return engine.map_rows(work, rows.select(package.features.columns))
+
+
+def _open_package(package: Package, threads: int) -> RowWork:
+    predictor = package.predictor(threads=threads)
+    return lambda rows: predictor.predict({name: rows.column(name) for name in rows.column_names})
+
+
 def _log_rows(
     rows: pa.Table, prediction: np.ndarray, release: Release, role: str, *, snapshot: str, recorded_at: datetime
 ) -> pa.Table:
@@ -156,11 +180,19 @@ def _log_rows(
             "release": every(release.version, pa.int64()),
             "package": every(release.package, pa.string()),
             "role": every(role, pa.string()),
-            "prediction": pa.array(prediction, pa.float64()),
+            **log_predictions(prediction),
             "feature_snapshot": every(snapshot, pa.string()),
             "recorded_at": every(recorded_at, INSTANT),
         }
     )
+
+
+def _named(package: Package, prediction: np.ndarray) -> dict[str, float]:
+    classes = package.manifest.classes
+    if not classes:
+        return {}
+    shares = np.bincount(prediction.argmax(axis=1), minlength=len(classes)) / len(prediction)
+    return {name: round(float(share), 6) for name, share in zip(classes, shares, strict=True)}
 
 
 def _append(

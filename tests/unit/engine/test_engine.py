@@ -8,11 +8,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from millrace import errors
-from millrace.engine import LocalEngine, open_engine
+from millrace.engine import LocalEngine, RowWork, open_engine, require_ray
 from millrace.engine.ray_engine import RayEngine, _share_of, _work_on
+from millrace.engine.ray_rows import SLICE_ROWS, slices_of
 from millrace.engine.ray_session import session
 from millrace.errors import EngineError, MillraceError, SettingsError
 from millrace.ingestion import Connection
@@ -41,6 +44,38 @@ def test_the_local_engine_gives_results_in_order_and_stops_at_the_first_fault() 
     with pytest.raises(ZeroDivisionError):
         next(found)
     assert seen == [1, 2, 0]
+
+
+def test_the_local_engine_gives_values_of_all_rows_at_once() -> None:
+    opened = []
+
+    def open_work() -> RowWork:
+        opened.append(1)
+        return lambda rows: rows.column("x").to_numpy() * 2
+
+    found = LocalEngine().map_rows(open_work, pa.table({"x": [1.0, 2.0, 3.0]}))
+    assert found.tolist() == [2.0, 4.0, 6.0]
+    assert opened == [1]
+
+
+def test_few_rows_on_a_cluster_of_ones_own_do_not_start_it() -> None:
+    before = set(sys.modules)
+    with open_engine(RAY) as engine:
+        found = engine.map_rows(lambda: lambda rows: rows.column("x").to_numpy(), pa.table({"x": [3.0]}))
+    assert found.tolist() == [3.0]
+    assert not {name for name in set(sys.modules) - before if name == "ray"}
+
+
+def test_slices_of_rows_carry_their_place() -> None:
+    rows = pa.table({"x": np.arange(SLICE_ROWS * 2 + 5)})
+    found = [part.column("__row").to_numpy() for part in slices_of(rows)]
+    assert [len(part) for part in found] == [SLICE_ROWS, SLICE_ROWS, 5]
+    assert np.array_equal(np.concatenate(found), np.arange(SLICE_ROWS * 2 + 5))
+
+
+def test_workers_that_train_together_are_refused_by_the_local_engine() -> None:
+    with pytest.raises(SettingsError, match=r"need Ray[\s\S]*engine: ray"):
+        require_ray(LocalEngine(), where="compute.engine")
 
 
 def test_nothing_of_ray_is_imported_with_the_local_engine() -> None:
