@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 from millrace.artifact import DatasetRef, digest_of
 from millrace.errors import EvaluationError
+from millrace.evaluation.bootstrap import measure_metric
 from millrace.evaluation.evidence import (
     CalibrationPoint,
+    ClassScore,
     Comparison,
     DataIdentity,
     Evidence,
@@ -21,9 +23,9 @@ from millrace.evaluation.evidence import (
     TimeOrder,
 )
 from millrace.evaluation.holdout import Holdout, missing_shares, numbers, plain_columns
-from millrace.evaluation.metric import direction_of
+from millrace.evaluation.metric import METRICS, direction_of
 from millrace.evaluation.score import Scored, gain, score, score_slices
-from millrace.evaluation.sklearn_metric import CALIBRATION_BINS, calibration_bin
+from millrace.evaluation.sklearn_metric import CALIBRATION_BINS, calibration_bin, held_against
 from millrace.evaluation.sufficiency import measure_sufficiency
 from millrace.governance.policy import policy_digest
 from millrace.lake.digest import content_digest
@@ -46,7 +48,7 @@ class Contender:
         trained_through: last training partition.
         bytes: size of the package.
         features: columns it sees, in order.
-        prediction: (n,) on the rows of the holdout.
+        prediction: on the rows of the holdout: (n,), or (n, classes) of several classes.
     """
 
     name: str
@@ -108,6 +110,7 @@ def run_field(
                 error.what, where=f"{item.name} ({item.package[:12]}) on {holdout.label.size} rows", remedy=error.remedy
             ) from error
     metric, way = use_case.evaluation.metric, direction_of(use_case.evaluation.metric)
+    _require_ranked(use_case, holdout, scored)
     ranked = sorted(
         candidates, key=lambda item: (item.trainer == BASELINE, -way * scored[item.name].value[metric], item.name)
     )
@@ -135,6 +138,7 @@ def gather_evidence(
 ) -> Evidence:
     """The bundle of a field that ran."""
     label = numbers(training.column("label"))
+    several = use_case.problem == "multiclass"
     names, categories = use_case.features.columns, use_case.features.categories
     step = max(1, training.num_rows // _COMPARED_ROWS)
     sample = training.take(pa.array(np.arange(0, training.num_rows, step)))
@@ -160,8 +164,8 @@ def gather_evidence(
             holdout_rows=holdout.table.num_rows,
             holdout_days=len(holdout.blocks.days),
             known_until=training_set.known_until,
-            mean_label=_short(holdout.label.mean()),
-            training_mean_label=_short(label.mean()) if len(label) else 0.0,
+            mean_label=0.0 if several else _short(holdout.label.mean()),
+            training_mean_label=_short(label.mean()) if len(label) and not several else 0.0,
             missing_share=missing_shares(training, names),
         ),
         time=time,
@@ -171,7 +175,7 @@ def gather_evidence(
         versus_champion=_versus_champion(use_case, field),
         versus_baseline=_versus_baseline(use_case, field),
         slices=_slices(use_case, field, holdout),
-        calibration=_calibration(holdout.label, field.challenger.prediction) if use_case.problem == "binary" else [],
+        calibration=_calibration(use_case, holdout.label, field.challenger.prediction),
         explanation=explanation,
         sufficiency=measure_sufficiency(
             use_case.problem,
@@ -181,7 +185,45 @@ def gather_evidence(
             holdout.label,
         ),
         reference=reference,
+        classes=_classes(use_case, holdout.label, field.challenger.prediction, label) if several else [],
+        absent=sorted(set(use_case.candidates) - {item.name for item in field.candidates}),
     )
+
+
+def _require_ranked(use_case: UseCaseSpec, holdout: Holdout, scored: dict[str, Scored]) -> None:
+    metric = use_case.evaluation.metric
+    if undefined := sorted(name for name, item in scored.items() if not np.isfinite(item.value[metric])):
+        there = set(holdout.label.tolist())
+        lacking = [name for place, name in enumerate(use_case.classes) if place not in there]
+        why = f": no row of the holdout is of class {', '.join(lacking)}" if lacking else ""
+        raise EvaluationError(
+            f"{METRICS[metric].title} of {', '.join(undefined)} is undefined{why}",
+            where=f"{use_case.name}: {holdout.label.size} rows",
+            remedy="evaluate on a partition with rows of every class, or rank by log_loss",
+        )
+
+
+def _classes(
+    use_case: UseCaseSpec, label: NDArray[np.float64], prediction: NDArray[np.float64], training: NDArray[np.float64]
+) -> list[ClassScore]:
+    named = prediction.argmax(axis=1)
+    found = []
+    for place, name in enumerate(use_case.classes):
+        of_it, said = label == place, named == place
+        rows, guesses, hits = int(of_it.sum()), int(said.sum()), int((of_it & said).sum())
+        area = measure_metric("binary", "auc", of_it.astype(np.float64), prediction[:, place])
+        found.append(
+            ClassScore(
+                name=name,
+                rows=rows,
+                training_rows=int((training == place).sum()),
+                named=guesses,
+                precision=_short(hits / guesses) if guesses else None,
+                recall=_short(hits / rows) if rows else None,
+                auc=_short(area) if np.isfinite(area) else None,
+            )
+        )
+    return found
 
 
 def _model_score(item: Contender, scored: Scored) -> ModelScore:
@@ -245,7 +287,12 @@ def _slices(use_case: UseCaseSpec, field: Field, holdout: Holdout) -> list[Slice
     return found
 
 
-def _calibration(label: NDArray[np.float64], prediction: NDArray[np.float64]) -> list[CalibrationPoint]:
+def _calibration(
+    use_case: UseCaseSpec, label: NDArray[np.float64], prediction: NDArray[np.float64]
+) -> list[CalibrationPoint]:
+    if use_case.problem == "regression":
+        return []
+    label, prediction = held_against(use_case.problem, label, prediction)
     of_row = calibration_bin(prediction)
     found = []
     for number in range(CALIBRATION_BINS):

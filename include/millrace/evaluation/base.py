@@ -28,6 +28,7 @@ class Evaluation(PlainValue):
         reference: digest of the drift reference.
         policy: digest of the policy the evidence was made for.
         card: path of the model card (HTML); the same as Markdown lies beside it.
+        absent: candidates of the use case that were not trained, and so are not judged.
     """
 
     use_case: str
@@ -43,6 +44,7 @@ class Evaluation(PlainValue):
     reference: str
     policy: str
     card: str
+    absent: list[str] = field(default_factory=list)
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Self:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from millrace.evaluation.block import DayBlocks
-from millrace.evaluation.sklearn_metric import CALIBRATION_BINS, calibration_bin
+from millrace.evaluation.sklearn_metric import CALIBRATION_BINS, calibration_bin, held_against, normalised
 from millrace.spec.use_case import Problem
 
 Floats = NDArray[np.float64]
@@ -25,9 +25,9 @@ def resample(problem: Problem, label: Floats, prediction: Floats, blocks: DayBlo
     """Each metric of a problem in each round; NaN in rounds where it is undefined (a class that was not drawn).
 
     Args:
-        problem: `binary` or `regression`.
+        problem: `binary`, `multiclass` or `regression`.
         label: (n,) labels.
-        prediction: (n,) predictions.
+        prediction: (n,) predictions, or (n, classes) probabilities.
         blocks: days of the rows, and the draws.
 
     Returns:
@@ -39,11 +39,22 @@ def resample(problem: Problem, label: Floats, prediction: Floats, blocks: DayBlo
             "average_precision": resample_average_precision(label, prediction, blocks),
             **_resample_binary_sums(label, prediction, blocks),
         }
+    if problem == "multiclass":
+        prediction = normalised(prediction)
+        return {
+            "auc": _resample_class_auc(label, prediction, blocks),
+            **_resample_class_sums(label, prediction, blocks),
+            "macro_f1": _resample_macro_f1(label, prediction, blocks),
+        }
     return resample_errors(label, prediction, blocks)
 
 
 def resample_metric(problem: Problem, metric: str, label: Floats, prediction: Floats, blocks: DayBlocks) -> Floats:
-    """One metric in each round; cheap where it is the AUC."""
+    """One metric in each round; cheap where it is the AUC, or several classes' log loss."""
+    if problem == "multiclass" and metric == "auc":
+        return _resample_class_auc(label, normalised(prediction), blocks)
+    if problem == "multiclass" and metric != "macro_f1":
+        return _resample_class_sums(label, normalised(prediction), blocks)[metric]
     if metric == "auc":
         return resample_auc(label, prediction, blocks)
     return resample(problem, label, prediction, blocks)[metric]
@@ -119,15 +130,57 @@ def _resample_binary_sums(label: Floats, prediction: Floats, blocks: DayBlocks) 
     safe = np.clip(prediction, _EPSILON, 1 - _EPSILON)
     loss = -np.where(label == 1, np.log(safe), np.log1p(-safe))
     rows, losses, squared = _sums(blocks, [np.ones_like(label), loss, (prediction - label) ** 2])
-    days = len(blocks.days)
-    cell = blocks.of_row * CALIBRATION_BINS + calibration_bin(prediction)
-    gaps = np.bincount(cell, weights=label - prediction, minlength=days * CALIBRATION_BINS)
-    by_bin = np.einsum("rd,db->rb", blocks.draws, gaps.reshape(days, CALIBRATION_BINS))
     return {
         "log_loss": _divide(losses, rows),
         "brier": _divide(squared, rows),
-        "ece": _divide(np.abs(by_bin).sum(axis=1), rows),
+        "ece": _divide(_resample_gaps(label, prediction, blocks), rows),
     }
+
+
+def _resample_class_auc(label: Floats, prediction: Floats, blocks: DayBlocks) -> Floats:
+    """Mean over classes of the area for each against the rest; undefined where a class was not drawn."""
+    areas = [resample_auc((label == place).astype(np.float64), of, blocks) for place, of in enumerate(prediction.T)]
+    found: Floats = np.mean(areas, axis=0)
+    return found
+
+
+def _resample_class_sums(label: Floats, prediction: Floats, blocks: DayBlocks) -> dict[str, Floats]:
+    came = prediction[np.arange(len(label)), label.astype(np.int64)]
+    loss = -np.log(np.clip(came, _EPSILON, 1 - _EPSILON))
+    squared = (prediction**2).sum(axis=1) - 2 * came + 1
+    right, probability = held_against("multiclass", label, prediction)
+    rows, losses, hits, squares = _sums(blocks, [np.ones_like(label), loss, right, squared])
+    return {
+        "log_loss": _divide(losses, rows),
+        "accuracy": _divide(hits, rows),
+        "brier": _divide(squares, rows),
+        "ece": _divide(_resample_gaps(right, probability, blocks), rows),
+    }
+
+
+def _resample_macro_f1(label: Floats, prediction: Floats, blocks: DayBlocks) -> Floats:
+    """Mean over classes of 2 · hits / (rows of it + rows named it); 0 for a class with neither."""
+    classes, named, truth = prediction.shape[1], prediction.argmax(axis=1), label.astype(np.int64)
+    hit = named == truth
+    counted = []
+    for of_row, rows in ((truth, hit), (truth, slice(None)), (named, slice(None))):
+        cell = (blocks.of_row * classes + of_row)[rows]
+        by_day = np.bincount(cell, minlength=len(blocks.days) * classes).reshape(len(blocks.days), classes)
+        counted.append(blocks.draws @ by_day)
+    hits, of_class, of_name = counted
+    total = of_class + of_name
+    found: Floats = np.where(total > 0, 2 * hits / np.maximum(total, 1), 0.0).mean(axis=1)
+    return found
+
+
+def _resample_gaps(came: Floats, probability: Floats, blocks: DayBlocks) -> Floats:
+    """Rows times calibration error in each round."""
+    days = len(blocks.days)
+    cell = blocks.of_row * CALIBRATION_BINS + calibration_bin(probability)
+    gaps = np.bincount(cell, weights=came - probability, minlength=days * CALIBRATION_BINS)
+    by_bin = np.einsum("rd,db->rb", blocks.draws, gaps.reshape(days, CALIBRATION_BINS))
+    found: Floats = np.abs(by_bin).sum(axis=1)
+    return found
 
 
 def _sums(blocks: DayBlocks, values: list[Floats]) -> Floats:

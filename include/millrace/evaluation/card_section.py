@@ -9,6 +9,7 @@ from millrace.evaluation.metric import METRICS, direction_of
 
 SMALL_SLICE = 200
 _MISSING = 0.2
+_SHOWN_CLASSES = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +65,11 @@ def interval(estimate: Estimate, digits: int = 3, *, sign: bool = False) -> str:
 def _purpose(evidence: Evidence) -> list[str]:
     if not evidence.description.strip():
         return []
-    answer = "a probability, that of the label being 1" if evidence.problem == "binary" else "a number, the label"
+    answer = {
+        "binary": "a probability, that of the label being 1",
+        "multiclass": f"a probability of each class: {', '.join(item.name for item in evidence.classes)}",
+        "regression": "a number, the label",
+    }[evidence.problem]
     count = len(evidence.challenger_score.features)
     return [evidence.description, f"It answers with {answer} (`{evidence.label}`), from {count} features."]
 
@@ -77,6 +82,7 @@ def _people(evidence: Evidence) -> list[str]:
         f"Owned by {', '.join(evidence.owners)}; risk tier {evidence.tier}.",
         f"Candidate {score.name}, trained by the {score.trainer} trainer; "
         f"chosen among {len(evidence.candidates)} candidates by {METRICS[evidence.metric].title}.",
+        *([f"Not trained, and so not judged: {', '.join(evidence.absent)}."] if evidence.absent else []),
     ]
 
 
@@ -88,10 +94,24 @@ def _data(evidence: Evidence) -> list[str]:
     return [
         f"Trained on {data.training_rows:,} rows of {first if first == last else f'{first} to {last}'}; measured on "
         f"{data.holdout_rows:,} rows of {time.holdout} ({data.holdout_days} days) that no training row is from.",
-        f"Only labels known by {time.cut[:16].replace('T', ' ')} UTC were used. The label's mean is "
-        f"{data.training_mean_label:.3f} in training and {data.mean_label:.3f} in the holdout.",
+        f"Only labels known by {time.cut[:16].replace('T', ' ')} UTC were used. {_labels(evidence)}",
         f"Features come from the service {evidence.feature_service}, each as it was known at the moment of prediction.",
     ]
+
+
+def _labels(evidence: Evidence) -> str:
+    data = evidence.data
+    if not evidence.classes:
+        return (
+            f"The label's mean is {data.training_mean_label:.3f} in training and {data.mean_label:.3f} in the holdout."
+        )
+    largest = sorted(evidence.classes, key=lambda item: (-item.training_rows, item.name))[:_SHOWN_CLASSES]
+    shares = [
+        f"{item.name} {item.training_rows / max(data.training_rows, 1):.1%} ({item.rows / data.holdout_rows:.1%})"
+        for item in largest
+    ]
+    rest = len(evidence.classes) - len(largest)
+    return f"Share of each class in training (in the holdout): {', '.join(shares)}{f', {rest} more' if rest else ''}."
 
 
 def _quality(evidence: Evidence) -> list[str]:
@@ -166,7 +186,12 @@ def _limits(evidence: Evidence) -> list[str]:
         found.append(f"It has seen {seen} only; what is different outside (seasons, new values) it cannot know.")
     ece = evidence.challenger_score.metrics.get("ece")
     if ece is not None and ece.value is not None:
-        found.append(f"Probabilities were off by {figure(ece.value)} on average; do not read them finer than that.")
+        named = " of the most probable class" if evidence.classes else ""
+        found.append(
+            f"Probabilities{named} were off by {figure(ece.value)} on average; do not read them finer than that."
+        )
+    if rare := [item.name for item in evidence.classes if item.training_rows < SMALL_SLICE]:
+        found.append(f"It saw too few rows to learn these classes well: {', '.join(rare)}.")
     bias = evidence.challenger_score.metrics.get("bias")
     if bias is not None and bias.value is not None:
         found.append(

@@ -17,6 +17,8 @@ from millrace.errors import DocumentError
 from millrace.settings import Settings
 from millrace.spec.use_case import Problem
 
+_LATER = frozenset({"classes", "absent"})
+
 
 class _Part(BaseModel):
     """Bundles outlive the code that wrote them: an unknown field is passed over, a new one needs a default."""
@@ -78,11 +80,35 @@ class SliceScore(_Part):
 
 
 class CalibrationPoint(_Part):
-    """One bin of probabilities: what was predicted on average, and the share of ones that came."""
+    """One bin of probabilities: what was predicted on average, and the share of ones that came.
+
+    Of several classes it is about the most probable one: its probability, and how often it came.
+    """
 
     rows: int
     predicted: float
     observed: float
+
+
+class ClassScore(_Part):
+    """The challenger on one of several classes.
+
+    Attributes:
+        rows: rows of the holdout that are of it.
+        training_rows: rows of training that are of it.
+        named: rows that it is the most probable class of.
+        precision: share of those named that are of it; None where none is named.
+        recall: share of its rows that are named so; None where it has none.
+        auc: of its probability, it against the rest.
+    """
+
+    name: str
+    rows: int
+    training_rows: int
+    named: int
+    precision: float | None = None
+    recall: float | None = None
+    auc: float | None = None
 
 
 class Contribution(_Part):
@@ -128,7 +154,7 @@ class TimeOrder(_Part):
 
 
 class DataIdentity(_Part):
-    """The rows everything here was measured on, by content digest."""
+    """The rows everything here was measured on, by content digest; labels of several classes have no mean, it is 0."""
 
     training_set: str
     training_rows: int
@@ -142,7 +168,12 @@ class DataIdentity(_Part):
 
 
 class Evidence(_Part):
-    """The bundle."""
+    """The bundle.
+
+    Attributes:
+        classes: the challenger class by class, where there are several.
+        absent: candidates of the use case that were not trained, and so are not judged.
+    """
 
     format: Literal[1] = 1
     use_case: str
@@ -171,6 +202,8 @@ class Evidence(_Part):
     explanation: Explanation
     sufficiency: list[Sufficiency]
     reference: str
+    classes: list[ClassScore] = []
+    absent: list[str] = []
 
     @property
     def challenger_score(self) -> ModelScore:
@@ -178,8 +211,9 @@ class Evidence(_Part):
         return next(item for item in self.candidates if item.name == self.challenger)
 
     def document(self) -> dict[str, Any]:
-        """JSON types, as stored."""
-        return self.model_dump(mode="json")
+        """JSON types, as stored; what came to the layout later stands there only where it says something."""
+        plain = self.model_dump(mode="json")
+        return {name: value for name, value in plain.items() if value or name not in _LATER}
 
     @property
     def digest(self) -> str:

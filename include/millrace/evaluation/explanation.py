@@ -12,17 +12,25 @@ from numpy.typing import NDArray
 from millrace.evaluation.bootstrap import measure_metric
 from millrace.evaluation.evidence import Contribution, Explanation
 from millrace.evaluation.metric import direction_of
+from millrace.evaluation.sklearn_metric import has_metrics
 from millrace.spec.use_case import Problem
 
 Floats = NDArray[np.float64]
 Predict = Callable[[Mapping[str, Any]], Floats]
 EXPLAINED_ROWS = 300
 SHUFFLED_ROWS = 1_000
+ROWS_OF_CLASS = 20
 
 
 def sample_rows(count: int, wanted: int) -> NDArray[np.int64]:
     """Indices of at most `wanted` rows, evenly spread over all of them; the same for ever."""
     return np.arange(count) if count <= wanted else np.linspace(0, count - 1, wanted).astype(np.int64)
+
+
+def sample_classes(label: Floats, wanted: int) -> NDArray[np.int64]:
+    """`sample_rows`, and the first rows of each class besides, so that none is missing."""
+    first = [np.flatnonzero(label == place)[:ROWS_OF_CLASS] for place in np.unique(label)]
+    return np.unique(np.concatenate([sample_rows(len(label), wanted), *first]))
 
 
 def explain_contributions(features: list[str], contributions: Floats) -> Explanation:
@@ -49,7 +57,7 @@ def explain_permutation(
     Args:
         columns: feature → Arrow column.
     """
-    if problem == "binary" and len(np.unique(label)) < 2:
+    if not has_metrics(problem, label):
         return Explanation(method="none", rows=len(label), features=[])
     way = direction_of(metric)
     whole = measure_metric(problem, metric, label, predict(columns))

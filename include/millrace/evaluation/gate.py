@@ -6,7 +6,7 @@ import difflib
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -15,7 +15,7 @@ from millrace.errors import SpecError
 from millrace.evaluation import gates
 from millrace.evaluation.evidence import Evidence
 from millrace.spec.policy import GateSpec, PolicySpec
-from millrace.spec.use_case import UseCaseSpec
+from millrace.spec.use_case import Problem, UseCaseSpec
 
 
 class Answer(BaseModel):
@@ -44,7 +44,7 @@ class Gate(BaseModel, ABC):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-    problems: ClassVar[tuple[Literal["binary", "regression"], ...]] = ("binary", "regression")
+    problems: ClassVar[tuple[Problem, ...]] = ("binary", "multiclass", "regression")
 
     @abstractmethod
     def answer(self, evidence: Evidence) -> Answer:

@@ -8,7 +8,13 @@ from typing import Literal
 from millrace.errors import EvaluationError
 from millrace.spec.use_case import Problem
 
-MetricName = Literal["auc", "average_precision", "log_loss", "brier", "ece", "rmse", "mae", "r2", "bias"]
+MetricName = Literal[
+    "auc", "average_precision", "log_loss", "accuracy", "macro_f1", "brier", "ece", "rmse", "mae", "r2", "bias"
+]
+_CLASSES: tuple[Problem, ...] = ("binary", "multiclass")
+_BINARY: tuple[Problem, ...] = ("binary",)
+_MULTICLASS: tuple[Problem, ...] = ("multiclass",)
+_REGRESSION: tuple[Problem, ...] = ("regression",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,35 +24,37 @@ class Metric:
     Attributes:
         name: key in evidence, policies and reports.
         title: what people read.
-        problem: problem it is defined for.
+        problems: problems it is defined for.
         direction: 1 where more is better, -1 where less is, 0 where neither is (bias: nearer to nought).
     """
 
     name: MetricName
     title: str
-    problem: Problem
+    problems: tuple[Problem, ...]
     direction: Literal[-1, 0, 1]
 
 
 METRICS: dict[str, Metric] = {
     item.name: item
     for item in (
-        Metric(name="auc", title="AUC", problem="binary", direction=1),
-        Metric(name="average_precision", title="Average precision", problem="binary", direction=1),
-        Metric(name="log_loss", title="Log loss", problem="binary", direction=-1),
-        Metric(name="brier", title="Brier score", problem="binary", direction=-1),
-        Metric(name="ece", title="Calibration error", problem="binary", direction=-1),
-        Metric(name="rmse", title="RMSE", problem="regression", direction=-1),
-        Metric(name="mae", title="MAE", problem="regression", direction=-1),
-        Metric(name="r2", title="R²", problem="regression", direction=1),
-        Metric(name="bias", title="Bias", problem="regression", direction=0),
+        Metric(name="auc", title="AUC", problems=_CLASSES, direction=1),
+        Metric(name="average_precision", title="Average precision", problems=_BINARY, direction=1),
+        Metric(name="log_loss", title="Log loss", problems=_CLASSES, direction=-1),
+        Metric(name="accuracy", title="Accuracy", problems=_MULTICLASS, direction=1),
+        Metric(name="macro_f1", title="Macro F1", problems=_MULTICLASS, direction=1),
+        Metric(name="brier", title="Brier score", problems=_CLASSES, direction=-1),
+        Metric(name="ece", title="Calibration error", problems=_CLASSES, direction=-1),
+        Metric(name="rmse", title="RMSE", problems=_REGRESSION, direction=-1),
+        Metric(name="mae", title="MAE", problems=_REGRESSION, direction=-1),
+        Metric(name="r2", title="R²", problems=_REGRESSION, direction=1),
+        Metric(name="bias", title="Bias", problems=_REGRESSION, direction=0),
     )
 }
 
 
 def metrics_for(problem: str) -> list[Metric]:
     """The metrics of a problem, in the order reports show them."""
-    return [item for item in METRICS.values() if item.problem == problem]
+    return [item for item in METRICS.values() if problem in item.problems]
 
 
 def direction_of(name: str) -> int:

@@ -12,7 +12,7 @@ from millrace.evaluation.block import DayBlocks
 from millrace.evaluation.bootstrap import Floats, measure_metric, resample, resample_metric
 from millrace.evaluation.evidence import Estimate, SliceScore
 from millrace.evaluation.metric import direction_of
-from millrace.evaluation.sklearn_metric import check_rows, measure
+from millrace.evaluation.sklearn_metric import check_rows, has_metrics, measure
 from millrace.spec.use_case import Problem
 
 CONFIDENCE = 0.95
@@ -90,7 +90,7 @@ def score_slices(
                 column=column,
                 value=name,
                 rows=len(rows),
-                mean_label=_round(label[rows].mean()),
+                mean_label=0.0 if problem == "multiclass" else _round(label[rows].mean()),
                 score=scores[0],
                 champion=scores[1] if len(scores) > 1 else None,
             )
@@ -116,7 +116,7 @@ def slice_names(values: NDArray[np.object_] | Floats) -> NDArray[np.str_]:
 
 
 def _slice_estimate(problem: Problem, metric: str, label: Floats, prediction: Floats, blocks: DayBlocks) -> Estimate:
-    if problem == "binary" and len(np.unique(label)) < 2:
+    if not has_metrics(problem, label):
         return Estimate()
     check_rows(problem, label, prediction)
     value = measure_metric(problem, metric, label, prediction)

@@ -10,6 +10,7 @@ from millrace.errors import EvaluationError
 from millrace.spec.use_case import Problem
 
 CALIBRATION_BINS = 10
+_OFF = 1e-3
 
 
 def measure(
@@ -21,9 +22,10 @@ def measure(
     """All metrics of a problem.
 
     Args:
-        problem: `binary` (labels 0 and 1, predictions are probabilities of 1) or `regression`.
+        problem: `binary` (labels 0 and 1, predictions are probabilities of 1), `multiclass` (labels are places of
+            classes, predictions the probabilities of all of them) or `regression`.
         label: (n,), no NaN.
-        prediction: (n,), no NaN.
+        prediction: (n,), or (n, classes) for several classes, no NaN.
         weight: (n,) of the rows; each 1 by default.
 
     Raises:
@@ -38,12 +40,61 @@ def measure(
             "brier": float(metrics.brier_score_loss(label, prediction, sample_weight=weight)),
             "ece": calibration_error(label, prediction, weight),
         }
+    if problem == "multiclass":
+        return _measure_classes(label, normalised(prediction), weight)
     return {
         "rmse": float(metrics.root_mean_squared_error(label, prediction, sample_weight=weight)),
         "mae": float(metrics.mean_absolute_error(label, prediction, sample_weight=weight)),
         "r2": float(metrics.r2_score(label, prediction, sample_weight=weight)),
         "bias": float(np.average(prediction - label, weights=weight)),
     }
+
+
+def _measure_classes(
+    label: NDArray[np.float64], prediction: NDArray[np.float64], weight: NDArray[np.float64] | None
+) -> dict[str, float]:
+    classes = np.arange(prediction.shape[1], dtype=np.float64)
+    counted = label if weight is None else label[weight > 0]
+    area = np.nan
+    if len(np.unique(counted)) == len(classes):
+        area = metrics.roc_auc_score(
+            label, prediction, sample_weight=weight, multi_class="ovr", average="macro", labels=classes
+        )
+    named = prediction.argmax(axis=1).astype(np.float64)
+    return {
+        "auc": float(area),
+        "log_loss": float(metrics.log_loss(label, prediction, sample_weight=weight, labels=classes)),
+        "accuracy": float(metrics.accuracy_score(label, named, sample_weight=weight)),
+        "macro_f1": float(
+            metrics.f1_score(label, named, sample_weight=weight, labels=classes, average="macro", zero_division=0.0)
+        ),
+        "brier": float(metrics.brier_score_loss(label, prediction, sample_weight=weight, labels=classes)),
+        "ece": calibration_error(*held_against("multiclass", label, prediction), weight),
+    }
+
+
+def normalised(prediction: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Probabilities of classes that sum to one to the last bit, which float32 of a library does not."""
+    found: NDArray[np.float64] = prediction / prediction.sum(axis=1, keepdims=True)
+    return found
+
+
+def held_against(
+    problem: Problem, label: NDArray[np.float64], prediction: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What came (0 or 1) and the probability of it, row by row: what calibration compares.
+
+    Of several classes it is whether the most probable one came, and its probability (Guo, Pleiss, Sun, Weinberger:
+    On Calibration of Modern Neural Networks, ICML 2017).
+    """
+    if problem != "multiclass":
+        return label, prediction
+    return (prediction.argmax(axis=1) == label).astype(np.float64), prediction.max(axis=1)
+
+
+def has_metrics(problem: Problem, label: NDArray[np.float64]) -> bool:
+    """Whether rows of these labels have metrics: some rows, and two classes where there are classes."""
+    return len(label) > 0 and (problem == "regression" or len(np.unique(label)) > 1)
 
 
 def calibration_bin(prediction: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -84,6 +135,8 @@ def check_rows(problem: Problem, label: NDArray[np.float64], prediction: NDArray
                 where="metrics",
                 remedy="look at the model's output and the label expression for that partition",
             )
+    if problem == "multiclass":
+        _check_classes(label, prediction)
     if problem == "binary":
         if set(np.unique(label)) != {0.0, 1.0}:
             raise EvaluationError(
@@ -97,3 +150,26 @@ def check_rows(problem: Problem, label: NDArray[np.float64], prediction: NDArray
                 where="metrics",
                 remedy="a binary model predicts the probability of 1",
             )
+
+
+def _check_classes(label: NDArray[np.float64], prediction: NDArray[np.float64]) -> None:
+    if prediction.ndim != 2:
+        raise EvaluationError(
+            "one prediction a row, where there are several classes",
+            where="metrics",
+            remedy="a multiclass model predicts the probability of each class",
+        )
+    classes = np.unique(label)
+    if len(classes) < 2 or not set(classes) <= set(range(prediction.shape[1])):
+        raise EvaluationError(
+            f"labels of a problem with {prediction.shape[1]} classes are {classes[:5].tolist()}",
+            where="metrics",
+            remedy="the rows must hold two classes or more, each as its place in `classes`",
+        )
+    off = float(np.abs(prediction.sum(axis=1) - 1).max())
+    if prediction.min() < 0 or prediction.max() > 1 + _OFF or off > _OFF:
+        raise EvaluationError(
+            f"predictions reach from {prediction.min():.4g} to {prediction.max():.4g} and sum to 1 but for {off:.4g}",
+            where="metrics",
+            remedy="a multiclass model predicts the probability of each class, and they sum to 1",
+        )

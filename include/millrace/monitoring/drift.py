@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from millrace.artifact import PlainValue
 from millrace.monitoring.histogram import Histogram, count
-from millrace.monitoring.reference import Reference
+from millrace.monitoring.reference import PREDICTION, Reference
 
 FLOOR = 1e-4
 """Share that stands for an empty bin. It bounds what one emptied bin of a tenth can add to 0.69; a bin that is new
@@ -56,7 +57,8 @@ class DriftReport(PlainValue):
         drifted_features: how many there are.
         share: share of features over the limit.
         psi: PSI of the named features.
-        prediction_psi: PSI of the predictions against those on the holdout.
+        prediction_psi: PSI of the predictions against those on the holdout; of several classes the greatest, of the
+            most probable class and of the probability of each.
         report: path of the Evidently report, "" where there is none.
         reason: why there is no comparison (`no_release`, `no_rows`), else "".
     """
@@ -84,6 +86,23 @@ def measure_columns(reference: Reference, columns: Mapping[str, Any]) -> list[Co
         columns: feature → Arrow column of the new rows.
     """
     found = [measure_column(name, item, columns[name]) for name, item in reference.features.items()]
+    return sorted(found, key=lambda item: (-item.psi, item.name))
+
+
+def measure_predictions(
+    reference: Reference, shown: Any, predictions: NDArray[np.float64], classes: Sequence[str]
+) -> list[ColumnDrift]:
+    """The drift of the predictions, the farthest first; of several classes also that of each one's probability.
+
+    Args:
+        reference: of the release that predicted.
+        shown: what `shown_predictions` gives for them.
+        predictions: (n,), or (n, classes) of several classes.
+        classes: their names.
+    """
+    found = [measure_column(PREDICTION, reference.prediction, shown)]
+    for place, (name, histogram) in enumerate(zip(classes, reference.probabilities, strict=True)):
+        found.append(measure_column(f"probability of {name}", histogram, pa.array(predictions[:, place])))
     return sorted(found, key=lambda item: (-item.psi, item.name))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import logging
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -35,7 +35,8 @@ class Reference(BaseModel):
         use_case: its use case.
         rows: training rows the histograms are of.
         features: histogram of each feature on the training rows.
-        prediction: histogram of the predictions on the holdout.
+        prediction: histogram of the predictions on the holdout; of several classes, of the most probable one.
+        probabilities: of several classes, the histogram of the probability of each, in their order.
         sample: content digest of the sampled rows.
     """
 
@@ -47,6 +48,7 @@ class Reference(BaseModel):
     features: dict[str, Histogram]
     prediction: Histogram
     sample: str
+    probabilities: list[Histogram] = []
 
 
 def build_reference(
@@ -57,27 +59,38 @@ def build_reference(
     Args:
         use_case: names the features and their kinds.
         rows: the training rows.
-        predictions: of the model on its holdout.
+        predictions: of the model on its holdout: (n,), or (n, classes) of several classes.
         settings: this installation.
     """
     names, categories = use_case.features.columns, set(use_case.features.categories)
-    sample = _sample(rows.select(names), predictions, use_case.monitoring.report_rows)
+    shown = shown_predictions(use_case, predictions)
+    sample = _sample(rows.select(names), shown, use_case.monitoring.report_rows)
     reference = Reference(
         use_case=use_case.name,
         rows=rows.num_rows,
         features={
             name: learn_histogram(rows.column(name), "category" if name in categories else "number") for name in names
         },
-        prediction=learn_histogram(pa.array(predictions), "number"),
+        prediction=learn_histogram(shown, "category" if use_case.classes else "number"),
         sample=content_digest(sample),
+        probabilities=[
+            learn_histogram(pa.array(predictions[:, place]), "number") for place in range(len(use_case.classes))
+        ],
     )
-    digest = store_document(_folder(settings), reference.model_dump(mode="json"))
+    digest = store_document(_folder(settings), _document(reference))
     path = _sample_path(digest, settings)
     if not path.is_file():
         sink = io.BytesIO()
         pq.write_table(sample, sink)
         write_atomically(path, sink.getvalue())
     return digest
+
+
+def shown_predictions(use_case: UseCaseSpec, predictions: NDArray[np.float64]) -> pa.Array:
+    """One value a row: the prediction, or the name of the most probable class."""
+    if not use_case.classes:
+        return pa.array(predictions, pa.float64())
+    return pa.array(use_case.classes, pa.string()).take(pa.array(predictions.argmax(axis=1)))
 
 
 def load_reference(digest: str, *, settings: Settings) -> Reference:
@@ -118,10 +131,16 @@ def spread(count: int, wanted: int) -> NDArray[np.int64]:
     return np.arange(count) if count <= wanted else np.linspace(0, count - 1, wanted).astype(np.int64)
 
 
-def _sample(rows: pa.Table, predictions: NDArray[np.float64], wanted: int) -> pa.Table:
+def _document(reference: Reference) -> dict[str, Any]:
+    """JSON types, as stored; what came to the layout later stands there only where it says something."""
+    plain = reference.model_dump(mode="json")
+    return {name: value for name, value in plain.items() if value or name != "probabilities"}
+
+
+def _sample(rows: pa.Table, predictions: pa.Array, wanted: int) -> pa.Table:
     taken = rows.take(pa.array(spread(rows.num_rows, wanted)))
-    of_holdout = predictions[np.resize(spread(len(predictions), wanted), taken.num_rows)]
-    return taken.append_column(PREDICTION, pa.array(of_holdout)).combine_chunks()
+    of_holdout = predictions.take(pa.array(np.resize(spread(len(predictions), wanted), taken.num_rows)))
+    return taken.append_column(PREDICTION, of_holdout).combine_chunks()
 
 
 def _folder(settings: Settings) -> Path:

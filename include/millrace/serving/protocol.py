@@ -17,8 +17,8 @@ from millrace.serving.base import Answer, Column, InferenceRequest, Kind, Reques
 from millrace.serving.tensor import column_of_bytes, column_of_json
 
 EXTENSIONS = ["binary_tensor_data", "model_repository"]
-OUTPUTS = {"prediction": "FP64", "decision": "BOOL"}
-"""Output → datatype. `decision` only where the release has a threshold."""
+DATATYPES = {"f": "FP64", "b": "BOOL", "O": "BYTES"}
+"""Kind of an output's numpy dtype → datatype of the protocol."""
 
 _JSON = (b"content-type", b"application/json")
 _OCTETS = (b"content-type", b"application/octet-stream")
@@ -179,9 +179,10 @@ def encode_inference(
         values = outputs.get(name)
         if values is None:
             raise RequestError(400, f"the model has no output {name[:80]!r}", remedy=f"it has: {', '.join(outputs)}")
-        tensor: dict[str, Any] = {"name": name, "datatype": OUTPUTS[name], "shape": [request.rows]}
+        kind = values.dtype.kind
+        tensor: dict[str, Any] = {"name": name, "datatype": DATATYPES[kind], "shape": list(values.shape)}
         if binary:
-            tail.append(np.ascontiguousarray(values).tobytes())
+            tail.append(_joined_texts(values) if kind == "O" else np.ascontiguousarray(values).tobytes())
             tensor["parameters"] = {"binary_data_size": len(tail[-1])}
         else:
             tensor["data"] = values.tolist()
@@ -194,6 +195,12 @@ def encode_inference(
         return Answer(status=200, body=text, headers=(_JSON,))
     length = (b"inference-header-content-length", str(len(text)).encode())
     return Answer(status=200, body=b"".join([text, *tail]), headers=(_OCTETS, length))
+
+
+def _joined_texts(values: NDArray[Any]) -> bytes:
+    """Strings as a BYTES tensor holds them: each a four-byte length and then UTF-8."""
+    texts = [text.encode() for text in values.tolist()]
+    return b"".join(part for text in texts for part in (len(text).to_bytes(4, "little"), text))
 
 
 def encode_json(value: Any, status: int = 200) -> Answer:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 from numpy.typing import NDArray
 
@@ -19,7 +20,6 @@ from millrace.online.address import open_reader
 from millrace.package import OnDemandFunctions, Package, Predictor
 from millrace.serving.assembly import FeatureVector, assemble, input_kinds
 from millrace.serving.base import Column, InferenceRequest, Kind, RequestError
-from millrace.serving.protocol import OUTPUTS
 
 POINTER = "current.json"
 GOLDEN_TOLERANCE = 1e-6
@@ -40,6 +40,7 @@ class Served:
         kinds: inputs it knows.
         parameters: what every response tells about the release.
         metadata: model metadata of the Open Inference Protocol.
+        classes: names of the classes of a multiclass model, in the order of its probabilities; else None.
     """
 
     ref: ReleaseRef
@@ -49,6 +50,7 @@ class Served:
     kinds: Mapping[str, Kind]
     parameters: dict[str, Any]
     metadata: Mapping[str, Any]
+    classes: NDArray[np.object_] | None = None
 
     @property
     def version(self) -> str:
@@ -65,7 +67,10 @@ class Served:
         return assemble(self.package.features, request, store, self.functions)
 
     def predict(self, columns: Mapping[str, Column]) -> dict[str, NDArray[Any]]:
-        """Outputs for the model's columns: `prediction`, and `decision` where the release has a threshold.
+        """Outputs for the model's columns: `prediction`, and `decision`, where it makes one.
+
+        A binary release decides by its threshold. A multiclass one predicts (rows, classes) probabilities and decides
+        for the most probable class, by name.
 
         Raises:
             RequestError: a value cannot be what its column holds.
@@ -76,6 +81,8 @@ class Served:
             raise RequestError(400, error.what, remedy=error.remedy) from error
         if not math.isfinite(prediction.sum()):
             raise RequestError(500, "the model's prediction is not a number", remedy="roll the release back")
+        if self.classes is not None:
+            return {"prediction": prediction, "decision": self.classes[prediction.argmax(axis=1)]}
         if self.ref.threshold is None:
             return {"prediction": prediction}
         return {"prediction": prediction, "decision": prediction >= self.ref.threshold}
@@ -227,18 +234,22 @@ def _open(folder: Path, name: str) -> Served:
         kinds=input_kinds(features),
         parameters={"release": ref.release, "package": ref.package},
         metadata=_metadata(ref, package),
+        classes=np.array(manifest.classes, object) if manifest.classes else None,
     )
 
 
 def _metadata(ref: ReleaseRef, package: Package) -> dict[str, Any]:
-    outputs = ["prediction"] if ref.threshold is None else list(OUTPUTS)
+    classes = package.manifest.classes
+    outputs = [{"name": "prediction", "datatype": "FP64", "shape": [-1, len(classes)] if classes else [-1]}]
+    if classes or ref.threshold is not None:
+        outputs.append({"name": "decision", "datatype": "BYTES" if classes else "BOOL", "shape": [-1]})
     request = [column.name for column in package.features.request]
     return {
         "name": ref.use_case,
         "versions": [str(ref.release)],
         "platform": f"millrace_{package.manifest.model.format}",
         "inputs": package.signature["inputs"],
-        "outputs": [{"name": name, "datatype": OUTPUTS[name], "shape": [-1]} for name in outputs],
+        "outputs": outputs,
         "parameters": {
             "package": ref.package,
             "feature_service": package.features.service,
@@ -246,5 +257,6 @@ def _metadata(ref: ReleaseRef, package: Package) -> dict[str, Any]:
             "threshold": ref.threshold,
             "by_key": list(dict.fromkeys([*request, *package.features.entities])),
             "computed": package.features.computed,
+            **({"classes": list(classes)} if classes else {}),
         },
     }

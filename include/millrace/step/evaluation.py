@@ -28,7 +28,7 @@ from millrace.governance.release import Release, Releases
 from millrace.package import Package, Predictor, TrainingRecord
 from millrace.settings import Settings
 from millrace.spec import DomainSpec, PolicySpec, UseCaseSpec, load_domain
-from millrace.step.released import rows_of_package, spec_of
+from millrace.step.released import require_same_question, rows_of_package, spec_of
 
 if TYPE_CHECKING:
     from millrace.evaluation.assessment import Contender
@@ -105,6 +105,8 @@ def evaluate_candidates(
         explanation=_explain(use_case, field.challenger, predictors[challenger.candidate], holdout),
         reference=build_reference(use_case, training, field.challenger.prediction, settings=settings),
     )
+    if evidence.absent:
+        log.warning("%s: evaluated without %s, which did not train", use_case.name, ", ".join(evidence.absent))
     digest, card = _store(use_case, policy, evidence, settings)
     log.info("evidence %s: challenger %s of %s on %s", digest, challenger.candidate, use_case.name, partition.key)
     return _summarise(evidence, challenger, release, digest=digest, card=card)
@@ -191,6 +193,7 @@ def _summarise(
         reference=evidence.reference,
         policy=evidence.policy,
         card=str(card),
+        absent=evidence.absent,
     )
 
 
@@ -285,6 +288,10 @@ def _champion(
         return None, ""
     package = _open(release.package, settings)
     try:
+        require_same_question(use_case, package)
+    except SpecError as error:
+        return None, f"release {release.version} answers another question: {error.what}"
+    try:
         if package.features.service != use_case.features.name:
             own = spec_of(use_case, package)
             holdout = _holdout_of(own, domain, package, holdout, settings)
@@ -319,6 +326,8 @@ def _explain(use_case: UseCaseSpec, challenger: Contender, predictor: Predictor,
     if contributions is not None:
         return explanation.explain_contributions(names, contributions)
     rows = explanation.sample_rows(count, explanation.SHUFFLED_ROWS)
+    if use_case.problem == "multiclass":
+        rows = explanation.sample_classes(holdout.label, explanation.SHUFFLED_ROWS)
     return explanation.explain_permutation(
         use_case.problem,
         use_case.evaluation.metric,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from millrace.artifact import digest_of
 from millrace.governance.ledger import Ledger
@@ -17,21 +18,30 @@ from millrace.governance.release import Release, Releases
 from millrace.lake.digest import content_digest
 from millrace.lake.table import Table
 from millrace.monitoring.decision import NO_RELEASE, Decision, decide
-from millrace.monitoring.drift import DriftReport, measure_column, measure_columns, summarise
+from millrace.monitoring.drift import DriftReport, measure_columns, measure_predictions, summarise
 from millrace.monitoring.performance import LabelReport, LiveGain, PerformanceReport, RolePerformance, judge_role
 from millrace.monitoring.prediction_log import (
     LIVE,
     SHADOW,
     join_first_scores,
+    logged_predictions,
     main_release,
     of_role,
     read_first_scores,
     read_labelled,
 )
-from millrace.monitoring.reference import PREDICTION, Reference, load_reference, load_sample, spread
+from millrace.monitoring.reference import (
+    PREDICTION,
+    Reference,
+    load_reference,
+    load_sample,
+    shown_predictions,
+    spread,
+)
+from millrace.package import Package
 from millrace.settings import Settings
 from millrace.spec import DomainSpec, UseCaseSpec, load_domain
-from millrace.step.released import released_spec
+from millrace.step.released import released_spec, require_same_question
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -50,12 +60,16 @@ def join_labels(use_case: UseCaseSpec, domain: DomainSpec, partition: str, *, se
         domain: the domain of that.
         partition: key of the partition.
         settings: this installation.
+
+    Raises:
+        SpecError: a release that scored tells other classes apart than the use case names by now.
     """
     from millrace.step.retrieval import entity_rows
 
     scores = read_first_scores(use_case, partition, lake=settings.lake)
     if scores is None:
         return LabelReport(use_case=use_case.name, partition=partition, reason=NO_RELEASE)
+    _require_classes(use_case, scores, settings)
     labels = entity_rows(use_case, domain, partition, settings=settings).select(["key", "label", "label_known_at"])
     joined = join_first_scores(scores, labels, cut=domain.partition(partition).end)
     ref = Table(settings.lake, use_case.table("labelled")).replace(joined, partition=partition)
@@ -95,7 +109,9 @@ def measure_drift(use_case: UseCaseSpec, domain: DomainSpec, partition: str, *, 
     rows = Table(settings.lake, use_case.service_table("scored_features")).read(partitions=[partition])
     rows = rows.sort_by([("event_timestamp", "ascending"), ("key", "ascending")])
     columns = measure_columns(reference, {name: rows.column(name) for name in reference.features})
-    prediction = measure_column(PREDICTION, reference.prediction, live.column("prediction"))
+    predictions = logged_predictions(live)
+    shown = shown_predictions(use_case, predictions)
+    moved = measure_predictions(reference, shown, predictions, use_case.classes)
     drifted, number, share, psi = summarise(columns, use_case.monitoring.drift_psi)
     report = DriftReport(
         use_case=use_case.name,
@@ -108,10 +124,10 @@ def measure_drift(use_case: UseCaseSpec, domain: DomainSpec, partition: str, *, 
         drifted_features=number,
         share=share,
         psi=psi,
-        prediction_psi=prediction.psi,
-        report=_write_report(use_case, reference, rows, live, partition, digest=release.reference, settings=settings),
+        prediction_psi=moved[0].psi,
+        report=_write_report(use_case, reference, rows, shown, partition, digest=release.reference, settings=settings),
     )
-    found = {**report.to_dict(), "columns": [item.to_dict() for item in [*columns, prediction]]}
+    found = {**report.to_dict(), "columns": [item.to_dict() for item in [*columns, *moved]]}
     MonitorResults(settings).put(use_case.name, partition, "drift", found)
     return report
 
@@ -263,11 +279,12 @@ def _score_rows(
     from millrace.evaluation.block import day_blocks
     from millrace.evaluation.bootstrap import resample_metric
     from millrace.evaluation.holdout import instants, numbers
-    from millrace.evaluation.sklearn_metric import measure
+    from millrace.evaluation.sklearn_metric import has_metrics, measure
 
-    label, prediction = numbers(rows.column("label")), numbers(rows.column("prediction"))
-    if not len(label) or (use_case.problem == "binary" and len(np.unique(label)) < 2):
+    label = numbers(rows.column("label"))
+    if not has_metrics(use_case.problem, label):
         return None
+    prediction = logged_predictions(rows)
     blocks = day_blocks(
         instants(rows.column("event_timestamp")),
         domain.timezone,
@@ -276,7 +293,18 @@ def _score_rows(
     )
     metric = use_case.evaluation.metric
     value = measure(use_case.problem, label, prediction)[metric]
+    if not np.isfinite(value):
+        return None
     return value, resample_metric(use_case.problem, metric, label, prediction, blocks), len(blocks.days)
+
+
+def _require_classes(use_case: UseCaseSpec, scores: pa.Table, settings: Settings) -> None:
+    """Places of classes are compared with places of labels: both must be of the same list."""
+    if use_case.problem != "multiclass":
+        return
+    for version in pc.unique(scores.column("release")).to_pylist():
+        digest = Releases(settings).get(use_case, version).package
+        require_same_question(use_case, Package.open(settings.packages / digest, digest))
 
 
 def _live(use_case: UseCaseSpec, partition: str, settings: Settings) -> tuple[pa.Table, Release | None]:
@@ -296,7 +324,7 @@ def _write_report(
     use_case: UseCaseSpec,
     reference: Reference,
     rows: pa.Table,
-    live: pa.Table,
+    shown: pa.Array,
     partition: str,
     *,
     digest: str,
@@ -307,12 +335,12 @@ def _write_report(
     wanted = use_case.monitoring.report_rows
     before = load_sample(digest, reference, settings=settings)
     now = rows.select(list(reference.features)).take(pa.array(spread(rows.num_rows, wanted)))
-    of_rows = live.column("prediction").take(pa.array(np.resize(spread(live.num_rows, wanted), now.num_rows)))
-    now = now.append_column(PREDICTION, of_rows.cast(pa.float64())).combine_chunks()
+    of_rows = shown.take(pa.array(np.resize(spread(len(shown), wanted), now.num_rows)))
+    now = now.append_column(PREDICTION, of_rows).combine_chunks()
     limit, share = use_case.monitoring.drift_psi, use_case.monitoring.drift_share
     path = settings.reports / use_case.name / "drift" / f"{partition}.html"
     inputs = digest_of({"reference": digest, "rows": content_digest(now), "limit": limit, "share": share})
-    categories = use_case.features.categories
+    categories = [*use_case.features.categories, *([PREDICTION] if use_case.classes else [])]
     write_report(path, before, now, categories=categories, limit=limit, share=share, inputs=inputs)
     return str(path)
 

@@ -194,7 +194,8 @@ def _prove_live(
 ) -> PathProof:
     """The live predictions must be those of the package on the features of the lake."""
     expected = package.predictor().predict(model_columns(package, answered, compared.offline))
-    gaps = np.abs(np.array(live["outputs"][0]["data"], dtype=np.float64) - expected)
+    given = np.array(live["outputs"][0]["data"], dtype=np.float64)
+    gaps = np.abs(given - expected).reshape(rows.num_rows, -1).max(axis=1)
     worst = int(np.argmax(gaps))
     proof = PathProof(
         rows=rows.num_rows,
@@ -204,10 +205,14 @@ def _prove_live(
     )
     if not proof.max_abs_diff <= TOLERANCE:
         raise DeploymentError(
-            f"asked by key, the service predicts {live['outputs'][0]['data'][worst]:.6g} for row "
-            f"{rows.column('key')[worst].as_py()!r}, the features of the lake give {expected[worst]:.6g}",
+            f"asked by key, the service predicts {_shown(given[worst])} for row "
+            f"{rows.column('key')[worst].as_py()!r}, the features of the lake give {_shown(expected[worst])}",
             where=f"package {package.digest[:12]}, the online service",
             remedy="have the service read the online store of MILLRACE_ONLINE_STORE, then deploy the release again",
         )
     log.info("%d rows have the same %d features online and offline", proof.rows, proof.features)
     return proof
+
+
+def _shown(prediction: Any) -> str:
+    return ", ".join(f"{value:.6g}" for value in np.ravel(prediction))

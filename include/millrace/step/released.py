@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from millrace.errors import FeatureError
+from millrace.errors import FeatureError, SpecError
 from millrace.governance.release import Release
 from millrace.package import Package
 from millrace.settings import Settings
@@ -29,10 +30,39 @@ def released_spec(use_case: UseCaseSpec, release: Release, *, settings: Settings
 
 
 def spec_of(use_case: UseCaseSpec, package: Package) -> UseCaseSpec:
-    """The spec with the feature service of an open package."""
+    """The spec with the feature service of an open package, and with the classes that it tells apart."""
     features = package.features
     entity = use_case.entity.model_copy(update={"key": features.key, "timestamp": features.timestamp})
-    return use_case.model_copy(update={"features": features.service_spec(), "entity": entity})
+    told = {"problem": package.manifest.problem, "classes": list(package.manifest.classes)}
+    return use_case.model_copy(update={"features": features.service_spec(), "entity": entity, **told})
+
+
+def _unlabelled(use_case: UseCaseSpec) -> UseCaseSpec:
+    """The spec without its label: what cannot be a label keeps no row from being scored."""
+    label = use_case.label.model_copy(update={"expression": "NULL", "weight": ""})
+    return use_case.model_copy(update={"label": label})
+
+
+def require_same_question(use_case: UseCaseSpec, package: Package) -> None:
+    """Refuse a package that answers another question than the use case asks by now.
+
+    Raises:
+        SpecError: its problem or its classes are others.
+    """
+    asked, answered = (
+        _question(use_case.problem, use_case.classes),
+        _question(package.manifest.problem, package.manifest.classes),
+    )
+    if asked != answered:
+        raise SpecError(
+            f"package {package.digest[:12]} answers with {answered}, the use case asks for {asked}",
+            where=f"use_cases/{use_case.name}.yaml: problem, classes",
+            remedy="keep problem and classes of a use case that has releases; another question is another use case",
+        )
+
+
+def _question(problem: str, classes: Sequence[str]) -> str:
+    return f"{problem} ({', '.join(classes)})" if classes else problem
 
 
 def rows_of_package(
@@ -60,7 +90,7 @@ def rows_of_package(
     Raises:
         FeatureError: no clean rows, or a feature is missing.
     """
-    entities = entity_rows(own, domain, partition, settings=settings)
+    entities = entity_rows(_unlabelled(own), domain, partition, settings=settings)
     entities = entities.drop_columns([name for name in ("label", "label_known_at") if name in entities.column_names])
     if keys is not None:
         entities = entities.filter(pc.is_in(entities.column("key"), value_set=pa.chunked_array(keys).combine_chunks()))

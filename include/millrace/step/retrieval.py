@@ -24,10 +24,12 @@ def entity_rows(use_case: UseCaseSpec, domain: DomainSpec, partition: str, setti
 
     Returns:
         key (string), event_timestamp, the join keys of the views, what a request holds (numbers float64, categories
-        string), label (float64, null where there is none) and label_known_at.
+        string), label (float64, null where there is none; for multiclass the place in `classes`), label_known_at, and
+        label_weight (float64) where the use case weighs its rows.
 
     Raises:
-        FeatureError: no clean rows of the partition, or a column the spec names is missing.
+        FeatureError: no clean rows of the partition, a column the spec names is missing, or a label is none of the
+            classes.
     """
     return entity_table(use_case, domain, partition, lake=settings.lake)
 

@@ -16,7 +16,7 @@ from millrace.step.retrieval import entity_rows, historical_features
 
 SLICE_ROWS = 250_000
 """Entity rows of one slice: their join takes longer than to send them."""
-_LABELS = ("label", "label_known_at")
+_LABELS = ("label", "label_known_at", "label_weight")
 
 
 def labelled_features(
@@ -28,8 +28,9 @@ def labelled_features(
         FeatureError: no clean rows, or a feature table or column is missing.
     """
     rows = entity_rows(use_case, domain, partition, settings=settings)
-    joined = split_features(use_case, domain, rows.drop_columns(list(_LABELS)), settings=settings, engine=engine)
-    for name in _LABELS:
+    labels = [name for name in _LABELS if name in rows.column_names]
+    joined = split_features(use_case, domain, rows.drop_columns(labels), settings=settings, engine=engine)
+    for name in labels:
         joined = joined.append_column(name, rows.column(name))
     return joined
 

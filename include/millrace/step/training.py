@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 import pyarrow as pa
 
-from millrace.artifact import DatasetRef, ModelRef, iso
+from millrace.artifact import DatasetRef
 from millrace.ingestion import Connections
 from millrace.ingestion.connection import environment_connections
 from millrace.package import Column, FeatureSpec
-from millrace.registry.mlflow_tracking import log_candidate
 from millrace.settings import Settings
 from millrace.spec import DomainSpec, UseCaseSpec, refuse_leaks
 from millrace.step.engine import engine_of, for_workers
 from millrace.step.feature_registry import apply_features
 from millrace.step.retrieval import load_functions
 from millrace.step.retrieval_split import labelled_features
-from millrace.training import TrainingJob, assemble_training_set, find_holdout, train_package
+from millrace.training import assemble_training_set
 from millrace.training import training_set as table
+from millrace.training.lake_rows import LakeRows
 
 log = logging.getLogger(__name__)
 
@@ -102,57 +101,33 @@ def load_training_set(
     )
 
 
-def train_candidate(
-    use_case: UseCaseSpec, domain: DomainSpec, candidate: str, training_set: DatasetRef, *, settings: Settings
-) -> ModelRef:
-    """Train one candidate on all partitions before the holdout, seal its package and log it.
-
-    Only labels that were known when the holdout began are used, so that nothing of the holdout's own time, not even
-    when a flight of the evening before landed, reaches the model that is evaluated on it.
+def open_training_set(
+    use_case: UseCaseSpec,
+    ref: DatasetRef,
+    *,
+    settings: Settings,
+    through: str | None = None,
+    partitions: Sequence[str] | None = None,
+    known_until: str | None = None,
+    hidden: Sequence[Column] = (),
+) -> LakeRows:
+    """The rows that `load_training_set` gives, a batch at a time: they need not fit into memory together.
 
     Args:
-        use_case: its use case.
-        domain: the domain of that.
-        candidate: name of the candidate in the spec.
-        training_set: what `build_training_set` gave.
+        use_case: whose training set.
+        ref: snapshot to read.
         settings: this installation.
-
-    Returns:
-        The sealed package; its digest is the same for equal rows, parameters and seed.
-
-    Raises:
-        SpecError: no such candidate or trainer, or a wrong parameter.
-        TrainingError: no rows, one class, a label that is no number, or too few partitions.
-        RegistryUnavailableError: the tracking server does not answer; the package is sealed, a retry only logs it.
+        through: last partition to read.
+        partitions: the partitions to read; `through` is then ignored.
+        known_until: an earlier ISO instant that labels must be known by.
+        hidden: columns to read beside the features, such as functions compute with.
     """
-    holdout = find_holdout(domain, training_set)
-    known_until = iso(holdout.start)
-    before = holdout.shift(-1).key
-    features = FeatureSpec.of(use_case, domain)
-    functions = load_functions(features, settings=settings)
-    rows = load_training_set(
-        use_case, training_set, settings=settings, through=before, known_until=known_until, hidden=features.hidden
-    )
-    job = TrainingJob(
-        use_case=use_case,
-        domain=domain,
-        candidate=candidate,
-        table=training_set.table,
-        holdout=holdout.key,
+    return table.open_training_set(
+        use_case,
+        ref,
+        lake=settings.lake,
+        through=through,
+        partitions=partitions,
         known_until=known_until,
-        functions=functions.sources,
+        hidden=hidden,
     )
-    trained = train_package(job, rows, store=settings.packages)
-    manifest = trained.package.manifest
-    ref = ModelRef(
-        use_case=use_case.name,
-        candidate=candidate,
-        trainer=manifest.trainer,
-        digest=trained.package.digest,
-        trained_through=manifest.training.trained_through,
-        holdout=holdout.key,
-    )
-    params = {**manifest.params, "seed": manifest.seed}
-    run_id = log_candidate(use_case, ref, params, trained.metrics, trained.package.folder, settings=settings)
-    log.info("candidate %s of %s logged as run %s", candidate, use_case.name, run_id)
-    return dataclasses.replace(ref, run_id=run_id)

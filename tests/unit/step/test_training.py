@@ -19,9 +19,10 @@ from millrace.lake import Table
 from millrace.package import Package
 from millrace.settings import Settings
 from millrace.spec import CandidateSpec, UseCaseSpec, load_domain, load_use_case
+from millrace.step.candidate import train_candidate
 from millrace.step.feature_registry import apply_features
 from millrace.step.features import build_features
-from millrace.step.training import build_training_set, load_training_set, train_candidate
+from millrace.step.training import build_training_set, load_training_set
 
 pytestmark = pytest.mark.integration
 Change = Callable[[pa.Table], pa.Table]

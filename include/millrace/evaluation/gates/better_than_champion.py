@@ -32,7 +32,8 @@ def judge_gain(evidence: Evidence, comparison: Comparison, other: str, min_gain:
     """The answer that a paired gain gives."""
     title, gain = METRICS[evidence.metric].title, comparison.gain
     if comparison.reason or gain.value is None or gain.low is None or gain.high is None:
-        reason = comparison.reason or "too few days hold both classes"
+        classes = "every class" if evidence.problem == "multiclass" else "both classes"
+        reason = comparison.reason or f"too few days hold {classes}"
         return Answer(outcome="insufficient_data", sentence=f"There is no comparison with {other}: {reason}.")
     numbers = {"gain": gain.value, "low": gain.low, "high": gain.high, "min_gain": min_gain}
     figures = f"{title} gain {gain.value:+.4f} over {other} (95 % interval {gain.low:+.4f} to {gain.high:+.4f})"

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
 from millrace.evaluation.evidence import Evidence
 from millrace.evaluation.gate import Answer, Gate
+from millrace.spec.use_case import Problem
 
 
 class Calibration(Gate):
-    """Passes where the expected calibration error on the holdout is at most `max_error`."""
+    """Passes where the expected calibration error on the holdout is at most `max_error`.
 
-    problems: ClassVar[tuple[Literal["binary", "regression"], ...]] = ("binary",)
+    Of several classes, it is the probability of the most probable one that is held against how often it was right.
+    """
+
+    problems: ClassVar[tuple[Problem, ...]] = ("binary", "multiclass")
     max_error: Annotated[float, Field(gt=0, le=1)]
 
     def answer(self, evidence: Evidence) -> Answer:

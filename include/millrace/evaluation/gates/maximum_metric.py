@@ -27,8 +27,9 @@ class MaximumMetric(Gate):
 
     def check(self, use_case: UseCaseSpec) -> str:
         """The metric must be one of the use case's problem."""
-        problem = METRICS[self.metric].problem
-        return "" if problem == use_case.problem else f"metric {self.metric!r} is for {problem} problems"
+        problems = METRICS[self.metric].problems
+        fits = use_case.problem in problems
+        return "" if fits else f"metric {self.metric!r} is for {' and '.join(problems)} problems"
 
 
 GATE = MaximumMetric

@@ -14,7 +14,8 @@ class NoLeak(Gate):
     """Fails where a feature is declared a leak, is of no declared availability, or is suspiciously sufficient alone.
 
     Attributes:
-        max_auc: AUC of one feature alone over which it is suspect (binary).
+        max_auc: AUC of one feature alone over which it is suspect (binary; of several classes, the greatest of one
+            against the rest).
         max_r2: R² of one feature alone over which it is suspect (regression).
     """
 
@@ -24,7 +25,7 @@ class NoLeak(Gate):
     def answer(self, evidence: Evidence) -> Answer:
         """Judges the features in the challenger's package, not only those of the spec."""
         used = set(evidence.challenger_score.features)
-        limit, what = (self.max_auc, "AUC") if evidence.problem == "binary" else (self.max_r2, "R²")
+        limit, what = (self.max_auc, "AUC") if evidence.problem != "regression" else (self.max_r2, "R²")
         faults = []
         if leaks := sorted(used & set(evidence.declared_leaks)):
             faults.append(f"declared leaks are among the features: {', '.join(leaks)}")
