@@ -16,7 +16,9 @@ from pathlib import Path
 import pytest
 from tests.unit.governance.proposal import Case, empty_mlflow
 
+from millrace.errors import RegistryUnavailableError
 from millrace.governance.ledger import Ledger
+from millrace.registry.base import RunContent
 from millrace.registry.mlflow_client import connect
 from millrace.registry.mlflow_registry import get_aliases
 from millrace.registry.mlflow_tracking import log_candidate
@@ -27,27 +29,63 @@ from millrace.step.release import approve_by_policy, release_model
 pytestmark = [pytest.mark.integration, pytest.mark.full, pytest.mark.timeout(280)]
 
 
+@dataclasses.dataclass
+class Restartable:
+    """A server that a test may kill and start again at the same place."""
+
+    folder: Path
+    port: int
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        argv = [
+            *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)),
+            *("--workers", "1", "--backend-store-uri", f"sqlite:///{self.folder / 'mlflow.db'}"),
+            *("--artifacts-destination", str(self.folder / "files")),
+        ]
+        silent = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        with (self.folder / "log").open("a") as log:
+            self.process = subprocess.Popen(
+                argv, env={**os.environ, **silent}, stdout=log, stderr=log, start_new_session=True
+            )
+        _wait(self.url, self.process, self.folder / "log")
+
+    def kill(self) -> None:
+        if self.process is not None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            self.process = None
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("mlflow server")
+    started = start_in(tmp_path_factory.mktemp("mlflow server"))
+    try:
+        yield started.url
+    finally:
+        started.kill()
+
+
+@pytest.fixture
+def restartable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Restartable]:
+    started = start_in(tmp_path_factory.mktemp("mlflow to kill"))
+    try:
+        yield started
+    finally:
+        started.kill()
+
+
+def start_in(folder: Path) -> Restartable:
     (folder / "mlflow.db").write_bytes(empty_mlflow())
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    argv = [
-        *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
-        *("--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}", "--artifacts-destination", str(folder / "files")),
-    ]
-    silent = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(argv, env={**os.environ, **silent}, stdout=log, stderr=log, start_new_session=True)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        _wait(url, process, folder / "log")
-        yield url
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        server = Restartable(folder, free.getsockname()[1])
+    server.start()
+    return server
 
 
 def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
@@ -98,3 +136,52 @@ def test_a_model_goes_through_the_server_and_comes_back_byte_for_byte(
     for path in sealed.iterdir():
         assert (loaded / path.name).read_bytes() == path.read_bytes()
     assert Ledger(case.settings).verify().verified
+
+
+def test_a_server_killed_while_a_candidate_is_logged_leaves_nothing_by_halves(
+    restartable: Restartable, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    case = Case.of(dataclasses.replace(settings, mlflow_url=restartable.url))
+    evaluation = case.evaluation("a", "2013-03")
+    sealed = case.seal(evaluation)
+    content = RunContent(curves={"train_loss": [(step, 1.0 / (step + 1)) for step in range(3000)]})
+
+    def log() -> str:
+        return log_candidate(
+            case.use_case,
+            evaluation.challenger,
+            {"a": 1},
+            {"auc": 0.7},
+            sealed,
+            settings=case.settings,
+            run_key="flight_delay_train/manual__1",
+            content=content,
+        )
+
+    genuine = MlflowClient.log_artifacts
+
+    def kill_then_log(self: MlflowClient, *args: str) -> None:
+        restartable.kill()
+        genuine(self, *args)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(MlflowClient, "log_artifacts", kill_then_log)
+        started = time.monotonic()
+        with pytest.raises(RegistryUnavailableError) as caught:
+            log()
+    assert caught.value.retryable
+    assert time.monotonic() - started < 60
+    restartable.start()
+    client = connect(case.settings)
+    experiment = client.get_experiment_by_name("flight_delay").experiment_id
+    assert client.search_registered_models() == []
+    assert {run.info.status for run in client.search_runs([experiment])} == {"RUNNING"}
+    run_id = log()
+    runs = client.search_runs([experiment])
+    assert [run.info.status for run in runs] == ["FINISHED", "FINISHED"]
+    assert len(client.get_metric_history(run_id, "train_loss")) == 3000
+    assert {Path(item.path).name for item in client.list_artifacts(run_id, "package")} == {
+        path.name for path in sealed.iterdir()
+    }

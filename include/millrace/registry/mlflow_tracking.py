@@ -1,28 +1,35 @@
-"""Runs in MLflow: one a sealed package and its training inputs, however often it is logged."""
+"""Candidates in MLflow: one run a sealed package in a training run, however often it is logged."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import orjson
-
-from millrace.artifact import ModelRef, canonical, digest_of
+from millrace.artifact import ModelRef, digest_of
 from millrace.governance.git_tree import git_tree
-from millrace.governance.state import exclusive
-from millrace.registry.base import PACKAGE_TAG
-from millrace.registry.mlflow_client import answering, artifact_root, connect, is_fault, quote
+from millrace.registry.base import PACKAGE_TAG, RunContent
+from millrace.registry.mlflow_client import answering, connect
+from millrace.registry.mlflow_dataset import dataset_input
+from millrace.registry.mlflow_figure import log_figures
+from millrace.registry.mlflow_run import (
+    KIND_TAG,
+    TRAINING_TAG,
+    open_experiment,
+    open_run,
+    open_training_run,
+    search_run,
+)
+from millrace.registry.requirement import requirements_of
 from millrace.settings import Settings
 from millrace.spec.use_case import UseCaseSpec
 
 log = logging.getLogger(__name__)
 _INPUTS_TAG = "millrace.inputs"
-_PARAMS_A_BATCH = 100
-_DISTRIBUTIONS = {"xgboost": "xgboost-cpu", "sklearn": "scikit-learn"}
 _FOLDER = "package"
+_REASON_LENGTH = 4000
 
 
 def log_candidate(
@@ -33,10 +40,13 @@ def log_candidate(
     package_dir: Path,
     *,
     settings: Settings,
+    run_key: str = "",
+    content: RunContent | None = None,
 ) -> str:
-    """Log a sealed package as a run of the use case's experiment; the same package on the same inputs is one run.
+    """Log a sealed package as a run under its training run; the same package on the same inputs is one run there.
 
-    A run that was left half-written by a task that died is completed, not doubled.
+    A run that was left half-written by a task that died is completed, not doubled: it counts as finished only when
+    everything is in it.
 
     Args:
         use_case: its use case.
@@ -45,6 +55,8 @@ def log_candidate(
         metrics: figures of the training.
         package_dir: folder of the package; its files are logged as they are.
         settings: the installation.
+        run_key: names the training run it belongs to; by default the one of its holdout.
+        content: curves, samples, training set and further files.
 
     Returns:
         The run's id.
@@ -52,27 +64,93 @@ def log_candidate(
     Raises:
         RegistryUnavailableError: MLflow does not answer; a retry goes on where this one stopped.
     """
-    client = connect(settings)
+    client, content = connect(settings), content or RunContent()
     inputs = digest_of(
         {"params": params, "candidate": model.candidate, "through": model.trained_through, "holdout": model.holdout}
     )
+    key = run_key or default_run_key(use_case, model.holdout)
+    tags = {PACKAGE_TAG: model.digest, _INPUTS_TAG: inputs, TRAINING_TAG: key, KIND_TAG: "candidate"}
     with answering(f"run of {model.candidate}, use case {use_case.name}", settings):
-        experiment = _experiment(client, use_case.name, settings)
-        tags = {PACKAGE_TAG: model.digest, _INPUTS_TAG: inputs}
-        run = _find(client, experiment, tags)
-        if run is not None and run.info.status == "FINISHED":
-            log.info("mlflow run %s holds package %s already", run.info.run_id, model.digest)
-            return str(run.info.run_id)
-        if run is None:
-            run = client.create_run(
-                experiment, run_name=f"{model.candidate} {model.holdout}", tags=_tags(model, tags, settings)
-            )
+        experiment = open_experiment(client, use_case.name, settings)
+        parent = open_training_run(client, experiment, key, name=_title(use_case, model.holdout), settings=settings)
+        run = open_run(
+            client,
+            experiment,
+            tags,
+            _tags(model, settings),
+            name=f"{model.candidate} {model.holdout}",
+            parent=parent,
+            started=content.started,
+            settings=settings,
+        )
         run_id = str(run.info.run_id)
-        _log_batches(client, run_id, params, metrics)
-        client.log_artifacts(run_id, str(package_dir), _FOLDER)
-        client.log_text(run_id, "\n".join(requirements_of(package_dir)) + "\n", "requirements.txt")
-        client.set_terminated(run_id)
+        if run.info.status == "FINISHED":
+            log.info("mlflow run %s holds package %s already", run_id, model.digest)
+        else:
+            _fill(client, run, params, metrics, package_dir=package_dir, content=content)
+            client.set_terminated(run_id, end_time=content.ended or None)
+        client.set_terminated(parent)
     log.info("mlflow run %s: package %s of %s", run_id, model.digest, model.candidate)
+    return run_id
+
+
+def log_failure(
+    use_case: UseCaseSpec, candidate: str, holdout: str, reason: str, *, settings: Settings, run_key: str = ""
+) -> str:
+    """Log that a candidate did not train, as a failed run beside the others of its training run; the run's id.
+
+    Raises:
+        RegistryUnavailableError: MLflow does not answer.
+    """
+    client = connect(settings)
+    key = run_key or default_run_key(use_case, holdout)
+    tags = {TRAINING_TAG: key, KIND_TAG: "failure", "millrace.candidate": candidate}
+    with answering(f"failure of {candidate}, use case {use_case.name}", settings):
+        experiment = open_experiment(client, use_case.name, settings)
+        parent = open_training_run(client, experiment, key, name=_title(use_case, holdout), settings=settings)
+        run = open_run(
+            client,
+            experiment,
+            tags,
+            {"millrace.holdout": holdout},
+            name=f"{candidate} {holdout}",
+            parent=parent,
+            settings=settings,
+        )
+        run_id = str(run.info.run_id)
+        client.set_tag(run_id, "mlflow.note.content", reason[:_REASON_LENGTH])
+        client.set_terminated(run_id, status="FAILED")
+        client.set_terminated(parent)
+    log.info("mlflow run %s: %s of %s failed", run_id, candidate, use_case.name)
+    return run_id
+
+
+def note_training_run(
+    use_case: UseCaseSpec,
+    holdout: str,
+    tags: Mapping[str, str],
+    metrics: Mapping[str, float],
+    *,
+    settings: Settings,
+    run_key: str = "",
+) -> str:
+    """Put tags and figures of the evaluation on the training run itself; its id.
+
+    Raises:
+        RegistryUnavailableError: MLflow does not answer.
+    """
+    from mlflow.entities import RunTag
+
+    client = connect(settings)
+    key = run_key or default_run_key(use_case, holdout)
+    with answering(f"training run of {use_case.name}", settings):
+        experiment = open_experiment(client, use_case.name, settings)
+        run_id = open_training_run(client, experiment, key, name=_title(use_case, holdout), settings=settings)
+        run = client.get_run(run_id)
+        log_figures(client, run, {}, metrics, RunContent())
+        marks = [RunTag(name, value) for name, value in sorted(tags.items())]
+        client.log_batch(run_id, tags=marks, synchronous=True)
+        client.set_terminated(run_id)
     return run_id
 
 
@@ -81,54 +159,41 @@ def find_run(client: Any, use_case: str, model: ModelRef) -> str:
     if model.run_id:
         return model.run_id
     experiment = client.get_experiment_by_name(use_case)
-    run = None if experiment is None else _find(client, experiment.experiment_id, {PACKAGE_TAG: model.digest})
+    run = None if experiment is None else search_run(client, experiment.experiment_id, {PACKAGE_TAG: model.digest})
     return "" if run is None or run.info.status != "FINISHED" else str(run.info.run_id)
 
 
-def requirements_of(package_dir: Path) -> list[str]:
-    """What loading the package's model needs, pinned: from its manifest, not by inference."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        library = orjson.loads((package_dir / "manifest.json").read_bytes()).get("library", {})
-    except (OSError, orjson.JSONDecodeError, AttributeError):
-        library = {}
-    pins = {"numpy": version("numpy")}
-    if name := str(library.get("name", "")):
-        distribution = _DISTRIBUTIONS.get(name, name)
-        try:
-            version(distribution)
-        except PackageNotFoundError:
-            distribution = name
-        # A local build (`2.13.0+cpu`) is found on no index; the public part of its version is.
-        pins[distribution] = str(library.get("version", "")).split("+")[0]
-    return [f"{name}=={pin}" for name, pin in sorted(pins.items()) if pin]
+def default_run_key(use_case: UseCaseSpec, holdout: str) -> str:
+    """The training run of candidates that no DAG run trains, as from a notebook."""
+    return f"{use_case.name}/{holdout}"
 
 
-def _experiment(client: Any, name: str, settings: Settings) -> str:
-    from mlflow.exceptions import MlflowException
-
-    found = client.get_experiment_by_name(name)
-    if found is None:
-        with exclusive(settings, f"mlflow.experiment.{name}"):
-            try:
-                root = artifact_root(settings)
-                return str(client.create_experiment(name, artifact_location=root and f"{root}/{name}"))
-            except MlflowException as error:
-                if not is_fault(error, "RESOURCE_ALREADY_EXISTS"):
-                    raise
-                found = client.get_experiment_by_name(name)
-    return str(found.experiment_id)
-
-
-def _find(client: Any, experiment: str, tags: Mapping[str, str]) -> Any:
-    """The run with these tags: a finished one before one that was left, the oldest first."""
-    wanted = " and ".join(f"tags.`{name}` = {quote(value)}" for name, value in tags.items())
-    runs = client.search_runs([experiment], wanted, order_by=["attributes.start_time ASC"], max_results=50)
-    return next(iter(sorted(runs, key=lambda run: run.info.status != "FINISHED")), None)
+def _fill(
+    client: Any,
+    run: Any,
+    params: Mapping[str, Any],
+    metrics: Mapping[str, float],
+    *,
+    package_dir: Path,
+    content: RunContent,
+) -> None:
+    run_id = str(run.info.run_id)
+    started = time.perf_counter()
+    if content.input is not None:
+        client.log_inputs(run_id, datasets=[dataset_input(content.input)])
+    log_figures(client, run, params, metrics, content)
+    client.log_artifacts(run_id, str(package_dir), _FOLDER)
+    client.log_text(run_id, "\n".join(requirements_of(package_dir)) + "\n", "requirements.txt")
+    for folder, path in content.files:
+        client.log_artifact(run_id, str(path), folder or None)
+    log.info("mlflow run %s filled in %.2f s", run_id, time.perf_counter() - started)
 
 
-def _tags(model: ModelRef, tags: Mapping[str, str], settings: Settings) -> dict[str, str]:
+def _title(use_case: UseCaseSpec, holdout: str) -> str:
+    return f"{use_case.name} {holdout}"
+
+
+def _tags(model: ModelRef, settings: Settings) -> dict[str, str]:
     tree = git_tree(settings.root)
     named = {
         "candidate": model.candidate,
@@ -137,25 +202,7 @@ def _tags(model: ModelRef, tags: Mapping[str, str], settings: Settings) -> dict[
         "holdout": model.holdout,
     }
     return {
-        **tags,
         **{f"millrace.{name}": value for name, value in named.items()},
         "millrace.tree": tree.state,
         **({"mlflow.source.git.commit": tree.commit} if tree.commit else {}),
     }
-
-
-def _log_batches(client: Any, run_id: str, params: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
-    from mlflow.entities import Metric, Param
-
-    moment = int(time.time() * 1000)
-    figures = [Metric(name, float(value), moment, 0) for name, value in sorted(metrics.items())]
-    values = [Param(name, _text(value)) for name, value in sorted(params.items())]
-    parts: Sequence[list[Any]] = [
-        values[start : start + _PARAMS_A_BATCH] for start in range(0, len(values), _PARAMS_A_BATCH)
-    ] or [[]]
-    for number, part in enumerate(parts):
-        client.log_batch(run_id, metrics=figures if number == 0 else [], params=part, synchronous=True)
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else canonical(value).decode()

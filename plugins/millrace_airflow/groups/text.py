@@ -81,6 +81,11 @@ the same rows → gates of policy *{policy.tier}* → registered → approved by
 
 The run's **partition key is the holdout**: the last partition with labels. Training sees what lies before it.
 
+A candidate that fails stays red and takes no other with it: `evaluate_candidates` says which are missing and why, and
+goes on with the others where they are at least {policy.min_candidates}. A task that is stopped keeps its checkpoints
+and finished trials; *Clear* goes on from them. In MLflow the run is one entry of the experiment *{use_case.name}*, with
+one run a candidate under it.
+
 **Skipped from `register_model` on** means that the gates refused the challenger; `check_gates` says why, its *Model
 card* shows the figures. The champion goes on serving. **To run it by hand:** trigger it with a partition key.
 """

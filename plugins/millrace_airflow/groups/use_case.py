@@ -11,6 +11,7 @@ from millrace.settings import settings
 from millrace.spec import load_domain, load_policy, load_use_case
 from millrace_airflow.assets import features_of, on_condition, predictions_of, retrain_request_of
 from millrace_airflow.groups import text
+from millrace_airflow.groups.resource import resource_classes
 from millrace_airflow.operators.base import MillraceOperator
 from millrace_airflow.operators.deployment import DeployReleaseOperator, VerifyDeploymentOperator
 from millrace_airflow.operators.evaluation import CheckGatesOperator, EvaluateCandidatesOperator
@@ -30,10 +31,11 @@ from millrace_airflow.operators.monitoring import (
     MeasureSkewOperator,
 )
 from millrace_airflow.operators.scoring import ScorePartitionOperator
-from millrace_airflow.operators.training import BuildTrainingSetOperator, TrainCandidateOperator
+from millrace_airflow.operators.training import FAILURE, BuildTrainingSetOperator, TrainModelOperator
 from millrace_airflow.retry import RETRIES
 
 _HOLDOUT = "{{ params.holdout or partition_key or '' }}"
+_LONGEST = timedelta(hours=4)
 
 
 class UseCaseDags:
@@ -121,7 +123,7 @@ class UseCaseDags:
             dag_id=f"{self.spec.name}_{kind}",
             start_date=self.domain.first_start,
             catchup=False,
-            default_args={**RETRIES, "owner": self.spec.owners[0], "execution_timeout": timedelta(hours=4)},
+            default_args={**RETRIES, "owner": self.spec.owners[0], "execution_timeout": _LONGEST},
             tags=["millrace", self.spec.domain, self.spec.name, kind],
             **kwargs,
         )
@@ -132,18 +134,25 @@ class UseCaseDags:
         """Labels and features, point in time."""
         return BuildTrainingSetOperator(task_id="build_training_set", use_case=self.spec.name, partition=_HOLDOUT)
 
-    def train_candidates(self, training_set: BuildTrainingSetOperator) -> Any:
-        """One mapped task a candidate."""
-        return TrainCandidateOperator.partial(
-            task_id="train_candidate",
-            use_case=self.spec.name,
-            partition=_HOLDOUT,
-            training_set=training_set.output,
-            map_index_template="{{ candidate }}",
-        ).expand(candidate=list(self.spec.candidates))
+    def train_candidates(self, training_set: BuildTrainingSetOperator) -> list[Any]:
+        """One mapped task a candidate, in one operator for each class of resources.
+
+        Airflow maps arguments, never a queue, a pool or an executor's configuration.
+        """
+        return [
+            TrainModelOperator.partial(
+                task_id=needs.task_id,
+                use_case=self.spec.name,
+                partition=_HOLDOUT,
+                training_set=training_set.output,
+                map_index_template="{{ candidate }}",
+                **needs.arguments,
+            ).expand(candidate=list(needs.candidates))
+            for needs in resource_classes(self.spec.candidates, longest=_LONGEST)
+        ]
 
     def evaluate_candidates(
-        self, training_set: BuildTrainingSetOperator, candidates: Any
+        self, training_set: BuildTrainingSetOperator, candidates: list[Any]
     ) -> EvaluateCandidatesOperator:
         """All candidates and the champion on the holdout."""
         return EvaluateCandidatesOperator(
@@ -151,7 +160,8 @@ class UseCaseDags:
             use_case=self.spec.name,
             partition=_HOLDOUT,
             training_set=training_set.output,
-            candidates=candidates.output,
+            candidates=[task.output for task in candidates],
+            failures=[task.output[FAILURE] for task in candidates],
         )
 
     def check_gates(self, evaluation: EvaluateCandidatesOperator) -> CheckGatesOperator:

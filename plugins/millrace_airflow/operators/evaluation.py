@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any, ClassVar
 
 from millrace.artifact import DatasetRef, ModelRef
 from millrace.errors import EvaluationError
 from millrace_airflow.links import EVIDENCE, ModelCardLink, RunbookLink
-from millrace_airflow.operators.base import UseCaseOperator
+from millrace_airflow.operators.base import UseCaseOperator, tell_verdict
+from millrace_airflow.operators.training import training_run
 
 
 class EvaluateCandidatesOperator(UseCaseOperator):
@@ -18,17 +20,19 @@ class EvaluateCandidatesOperator(UseCaseOperator):
 
     Args:
         training_set: reference of the training set.
-        candidates: references of the trained candidates.
+        candidates: references of the trained candidates, a sequence for each mapped task.
+        failures: name and reason of those that were not trained, likewise.
     """
 
-    template_fields: Sequence[str] = ("use_case", "partition", "training_set", "candidates")
+    template_fields: Sequence[str] = ("use_case", "partition", "training_set", "candidates", "failures")
     operator_extra_links: ClassVar[Sequence[Any]] = (ModelCardLink(), RunbookLink())
 
-    def __init__(self, *, training_set: Any, candidates: Any, **kwargs: Any) -> None:
+    def __init__(self, *, training_set: Any, candidates: Any, failures: Any = (), **kwargs: Any) -> None:
         kwargs.setdefault("trigger_rule", "all_done")
         super().__init__(**kwargs)
         self.training_set = training_set
         self.candidates = candidates
+        self.failures = failures
 
     def execute(self, context: Any) -> dict[str, Any]:
         """Return challenger, champion, figures and the digest of the evidence.
@@ -36,14 +40,18 @@ class EvaluateCandidatesOperator(UseCaseOperator):
         Raises:
             EvaluationError: fewer candidates were trained than the policy asks for.
         """
+        from millrace.step.candidate import note_evaluation
         from millrace.step.evaluation import evaluate_candidates
 
         use_case, policy = self.use_case_spec(), self.policy_spec()
-        models = [ModelRef.from_dict(item) for item in (self.candidates or []) if item]
+        models = [ModelRef.from_dict(item) for item in chain.from_iterable(self.candidates) if item]
+        said = self._say_absent({model.candidate for model in models}, list(use_case.candidates))
+        if said:
+            tell_verdict(context, said)
         if len(models) < policy.min_candidates:
             raise EvaluationError(
                 f"{len(models)} of {len(use_case.candidates)} candidates were trained; "
-                f"policy {policy.tier!r} asks for {policy.min_candidates}",
+                f"policy {policy.tier!r} asks for {policy.min_candidates}. {said}",
                 where=f"use case {use_case.name!r}, partition {self.partition!r}",
                 remedy="read the logs of the failed train_candidate tasks, mend, and clear them",
             )
@@ -53,7 +61,17 @@ class EvaluateCandidatesOperator(UseCaseOperator):
             use_case, self.domain_spec(), policy, training_set, models, settings=self.settings
         )
         self.links["Model card"] = f"{EVIDENCE}/{evaluation.evidence}.html"
+        note_evaluation(use_case, evaluation, settings=self.settings, run_key=training_run(context))
         return evaluation.to_dict()
+
+    def _say_absent(self, trained: set[str], candidates: list[str]) -> str:
+        """Which candidates are missing, and why as far as they could say ("" where none is)."""
+        reasons = {
+            item["candidate"]: item["reason"].splitlines()[0] for item in chain.from_iterable(self.failures) if item
+        }
+        absent = [name for name in candidates if name not in trained]
+        told = [f"{name}: {reasons.get(name, 'its task ended without a word, see its log')}" for name in absent]
+        return f"Not trained: {'; '.join(told)}" if told else ""
 
 
 class CheckGatesOperator(UseCaseOperator):

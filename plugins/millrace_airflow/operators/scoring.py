@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from millrace_airflow.assets import on_condition, predictions_of
+from millrace_airflow.connections import airflow_connections
 from millrace_airflow.operators.base import UseCaseOperator
 
 
@@ -16,7 +17,9 @@ class ScorePartitionOperator(UseCaseOperator):
         from millrace.step.scoring import score_partition
 
         use_case = self.use_case_spec()
-        report = score_partition(use_case, self.domain_spec(), self.partition_key(), settings=self.settings)
+        report = score_partition(
+            use_case, self.domain_spec(), self.partition_key(), settings=self.settings, connections=airflow_connections
+        )
         self.note_read(report.features)
         self.note_wrote(*report.predictions)
         if report.predictions:

@@ -1,23 +1,30 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.unit.governance.proposal import Case, lay_mlflow
 
+from millrace.artifact import DatasetRef
 from millrace.errors import RegistryError, RegistryUnavailableError
+from millrace.registry.base import RunContent, TrainingInput
 from millrace.registry.mlflow_client import connect
 from millrace.registry.mlflow_registry import get_aliases, register_version, set_alias
-from millrace.registry.mlflow_tracking import log_candidate, requirements_of
+from millrace.registry.mlflow_tracking import log_candidate, log_failure, note_training_run
+from millrace.registry.requirement import requirements_of
 from millrace.settings import Settings
 
 PARAMS = {"rounds": 200, "hidden": [128, 64], "trainer": "xgboost", "subsample": 0.8}
 METRICS = {"train_auc": 0.75, "seconds": 1.5}
+ROUNDS = 2000
 
 
 @pytest.fixture
@@ -26,11 +33,44 @@ def case(settings: Settings) -> Case:
     return Case.of(settings)
 
 
-def log(case: Case, name: str = "a", holdout: str = "2013-03") -> str:
+def log(
+    case: Case, name: str = "a", holdout: str = "2013-03", *, run_key: str = "", content: RunContent | None = None
+) -> str:
     evaluation = case.evaluation(name, holdout)
     return log_candidate(
-        case.use_case, evaluation.challenger, PARAMS, METRICS, case.seal(evaluation), settings=case.settings
+        case.use_case,
+        evaluation.challenger,
+        PARAMS,
+        METRICS,
+        case.seal(evaluation),
+        settings=case.settings,
+        run_key=run_key,
+        content=content,
     )
+
+
+def content_of(case: Case) -> RunContent:
+    plot = case.settings.var / "history.html"
+    plot.write_text("<svg/>", encoding="utf-8")
+    return RunContent(
+        started=1_700_000_000_000,
+        ended=1_700_000_060_000,
+        curves={"train_logloss": [(step, 1 / (step + 1)) for step in range(ROUNDS)]},
+        samples=[(1_700_000_001_000, {"cpu_utilization_percentage": 80.0})],
+        input=TrainingInput(
+            ref=DatasetRef(table="flight_delay/training_set/v2", version=4, digest="d" * 64),
+            uri="file:///lake/a b",
+            columns={"distance": "double", "carrier": "string"},
+            rows=10,
+            partitions=["2013-01"],
+        ),
+        files=[("tuning", plot)],
+    )
+
+
+def runs_of(client: Any, kind: str) -> list[Any]:
+    experiment = client.get_experiment_by_name("flight_delay")
+    return list(client.search_runs([experiment.experiment_id], f"tags.`millrace.kind` = '{kind}'"))
 
 
 def test_a_candidate_is_one_finished_run_with_its_package_params_and_tags(case: Case) -> None:
@@ -53,21 +93,106 @@ def test_logging_the_same_again_finds_the_run(case: Case) -> None:
     assert log(case, "a", "2013-04") != log(case, "a", "2013-03")
 
 
-def test_a_run_left_by_a_killed_task_is_completed_not_doubled(case: Case) -> None:
+@pytest.mark.parametrize(
+    "call", ["create_run", "log_inputs", "log_batch", "log_artifacts", "log_text", "set_terminated"]
+)
+def test_a_run_left_by_a_killed_task_is_completed_not_doubled(case: Case, call: str) -> None:
     connect(case.settings)
     child = os.fork()
     if child == 0:
         from mlflow import MlflowClient
 
-        MlflowClient.set_terminated = lambda *_: os._exit(9)  # type: ignore[method-assign]
-        log(case)
+        genuine, calls = getattr(MlflowClient, call), []
+
+        def die_at_the_second(*args: Any, **kwargs: Any) -> Any:
+            calls.append(call)
+            if len(calls) > 1 or call.startswith(("log_inputs", "log_artifacts", "log_text")):
+                os._exit(9)
+            return genuine(*args, **kwargs)
+
+        setattr(MlflowClient, call, die_at_the_second)
+        log(case, content=content_of(case))
         os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
-    run_id = log(case)
+    run_id = log(case, content=content_of(case))
     client = connect(case.settings)
-    experiment = client.get_experiment_by_name("flight_delay")
-    runs = client.search_runs([experiment.experiment_id])
-    assert [(run.info.run_id, run.info.status) for run in runs] == [(run_id, "FINISHED")]
+    runs = {kind: runs_of(client, kind) for kind in ("training", "candidate")}
+    assert {kind: [run.info.status for run in found] for kind, found in runs.items()} == {
+        "training": ["FINISHED"],
+        "candidate": ["FINISHED"],
+    }
+    run = runs["candidate"][0]
+    assert run.info.run_id == run_id
+    assert run.data.tags["mlflow.parentRunId"] == runs["training"][0].info.run_id
+    assert len(client.get_metric_history(run_id, "train_logloss")) == ROUNDS
+    assert len(run.inputs.dataset_inputs) == 1
+
+
+def test_curves_of_many_rounds_go_in_few_calls_and_samples_keep_their_times(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    genuine, sizes = MlflowClient.log_batch, []
+
+    def counted(self: Any, run_id: str, metrics: Sequence[Any] = (), **kwargs: Any) -> Any:
+        sizes.append(len(metrics))
+        return genuine(self, run_id, metrics, **kwargs)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", counted)
+    run_id = log(case, content=content_of(case))
+    assert max(sizes) <= 1000
+    assert len(sizes) == 3
+    assert sum(sizes) == len(METRICS) + ROUNDS + 1
+    client = connect(case.settings)
+    history = client.get_metric_history(run_id, "train_logloss")
+    assert [(point.step, point.value) for point in history] == [(step, 1 / (step + 1)) for step in range(ROUNDS)]
+    assert [point.timestamp for point in client.get_metric_history(run_id, "system/cpu_utilization_percentage")] == [
+        1_700_000_001_000
+    ]
+
+
+def test_the_training_set_stands_as_the_runs_input(case: Case) -> None:
+    run = connect(case.settings).get_run(log(case, content=content_of(case)))
+    given = run.inputs.dataset_inputs[0]
+    assert (given.dataset.name, given.dataset.source_type) == ("flight_delay/training_set/v2", "delta_table")
+    assert json.loads(given.dataset.source) == {"path": "file:///lake/a b", "delta_table_version": 4}
+    assert json.loads(given.dataset.profile)["digest"] == "d" * 64
+    assert [column["name"] for column in json.loads(given.dataset.schema)["mlflow_colspec"]] == ["distance", "carrier"]
+    assert (run.info.start_time, run.info.end_time) == (1_700_000_000_000, 1_700_000_060_000)
+
+
+def test_candidates_that_finish_at_once_lie_under_one_training_run(case: Case) -> None:
+    connect(case.settings)
+    children = []
+    for name in ("a", "b", "c"):
+        child = os.fork()
+        if child == 0:
+            log(case, name, run_key="flight_delay_train/manual__1")
+            os._exit(7)
+        children.append(child)
+    assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [7, 7, 7]
+    client = connect(case.settings)
+    parents = runs_of(client, "training")
+    assert [run.data.tags["millrace.training_run"] for run in parents] == ["flight_delay_train/manual__1"]
+    above = {run.data.tags["mlflow.parentRunId"] for run in runs_of(client, "candidate")}
+    assert above == {parents[0].info.run_id}
+    again = log(case, "a", run_key="flight_delay_train/manual__2")
+    assert again not in {run.info.run_id for run in runs_of(client, "candidate")[1:]} | above
+
+
+def test_a_candidate_that_failed_is_a_failed_run_with_the_reason(case: Case) -> None:
+    for reason in ("no rows", "one class only"):
+        run_id = log_failure(case.use_case, "torch", "2013-03", reason, settings=case.settings, run_key="r")
+    client = connect(case.settings)
+    run = client.get_run(run_id)
+    assert [found.info.run_id for found in runs_of(client, "failure")] == [run_id]
+    assert (run.info.status, run.data.tags["mlflow.note.content"]) == ("FAILED", "one class only")
+    note_training_run(
+        case.use_case, "2013-03", {"millrace.challenger": "a"}, {"a.auc": 0.7}, settings=case.settings, run_key="r"
+    )
+    parent = client.get_run(run.data.tags["mlflow.parentRunId"])
+    assert (parent.data.tags["millrace.challenger"], parent.data.metrics) == ("a", {"a.auc": 0.7})
 
 
 def test_a_package_is_one_version_whoever_registers_it_at_once(case: Case) -> None:
