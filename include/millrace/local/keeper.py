@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -28,11 +29,16 @@ _SWEEP_S = 5.0
 
 @dataclass(slots=True)
 class _Kept:
-    """A service and what became of it so far."""
+    """A service and what became of it so far.
+
+    The handle is held as long as the process lives: Python collects a child whose handle was dropped, at once or when
+    it starts the next one, and then nobody else learns that it ended.
+    """
 
     service: Service
     state: str = "waiting"
     identity: process.Identity | None = None
+    handle: subprocess.Popen[bytes] | None = None
     past: list[process.Identity] = field(default_factory=list)
     deaths: list[float] = field(default_factory=list)
     restarts: int = 0
@@ -105,7 +111,7 @@ class Keeper:
 
     def _start(self, kept: _Kept) -> None:
         service = kept.service
-        _, kept.identity = process.start(
+        kept.handle, kept.identity = process.start(
             service.argv,
             env={**self._environ, **service.env},
             cwd=Path("/") if service.fast_stop else self._layout.root,
@@ -133,7 +139,9 @@ class Keeper:
         service, log = kept.service, str(self._layout.log(kept.service.name))
         assert kept.identity is not None
         kept.past.append(kept.identity)
-        kept.identity = None
+        if kept.handle is not None:
+            kept.handle.returncode = code
+        kept.identity = kept.handle = None
         if self._stopping:
             kept.state = "stopped"
             return
@@ -194,7 +202,7 @@ class Keeper:
         identity = kept.identity
         if identity is not None:
             process.stop(identity, patience_s=kept.service.patience_s, first=None, reap=self._reap)
-        kept.identity, kept.state = None, "stopped"
+        kept.identity, kept.handle, kept.state = None, None, "stopped"
         process.kill(process.members(kept.past), patience_s=2.0, reap=self._reap)
         _log.info("%s stopped", kept.service.name)
 

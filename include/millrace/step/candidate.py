@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from millrace.artifact import DatasetRef, ModelRef, canonical, digest_of, iso
-from millrace.errors import MillraceError, SpecError
+from millrace.errors import MillraceError
 from millrace.ingestion import Connections
 from millrace.ingestion.connection import environment_connections
 from millrace.package import FeatureSpec, Package
@@ -131,15 +131,9 @@ def open_job(
     """The job of a candidate, before tuning, and the rows it trains on.
 
     Raises:
-        SpecError: no such candidate, its lock is missing, or it is tuned in an environment of its own.
+        SpecError: no such candidate, or its lock is missing.
     """
     spec = find_candidate(use_case, candidate)
-    if spec.environment and spec.tuning:
-        raise SpecError(
-            "a candidate with an environment of its own is not tuned: trials would run on other software",
-            where=f"use_cases/{use_case.name}.yaml: candidates.{candidate}",
-            remedy="take tuning or environment out",
-        )
     holdout = find_holdout(domain, training_set)
     features = FeatureSpec.of(use_case, domain)
     job = TrainingJob(

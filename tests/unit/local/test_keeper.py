@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 from pathlib import Path
 
@@ -44,10 +43,16 @@ except Exception as error:
 class _Run:
     """A keeper in a process of its own."""
 
-    def __init__(self, tmp_path: Path, services: str) -> None:
+    def __init__(self, tmp_path: Path, services: str, before: str = "") -> None:
         self.layout = Layout(root=tmp_path, var=tmp_path / "var", dags=tmp_path)
         self.layout.create()
-        command = [sys.executable, "-c", textwrap.dedent(_DRIVER), str(self.layout.var), services]
+        command = [
+            sys.executable,
+            "-c",
+            _DRIVER.replace("services = eval", before + "services = eval"),
+            str(self.layout.var),
+            services,
+        ]
         self.popen = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def record(self) -> Record:
@@ -107,6 +112,40 @@ def test_it_gives_up_on_what_dies_again_and_again_and_names_the_log(tmp_path: Pa
     record = run.record()
     assert record.state == "failed"
     assert record.services["good"].state == "stopped"
+
+
+def test_a_service_that_dies_before_its_start_is_over_is_noticed(tmp_path: Path) -> None:
+    slow = """
+import time
+start = process.start
+def start_slowly(*args, **kwargs):
+    found = start(*args, **kwargs)
+    time.sleep(0.2)
+    return found
+process.start = start_slowly
+"""
+    run = _Run(tmp_path, "[run('bad', 'raise SystemExit(3)')]", before=slow)
+    out, _ = run.popen.communicate(timeout=60)
+    assert (run.popen.returncode, "bad ended with 3" in out) == (1, True)
+
+
+def test_a_service_that_dies_while_another_one_starts_is_noticed(tmp_path: Path) -> None:
+    killing = """
+import time
+start, first = process.start, []
+def kill_the_first_and_start(argv, **kwargs):
+    if "two" in argv[-1]:
+        os.kill(first[0].pid, signal.SIGKILL)
+        time.sleep(0.2)
+    found = start(argv, **kwargs)
+    first.append(found[1])
+    return found
+process.start = kill_the_first_and_start
+"""
+    run = _Run(tmp_path, "[run('one', SLEEP), run('two', SLEEP + '  # two', after=('one',))]", before=killing)
+    record = run.wait(two="running", one="running")
+    assert process.wait_until(lambda: run.record().services["one"].restarts == 1, 15.0), record
+    run.stop()
 
 
 def test_stopping_leaves_no_descendant_not_even_a_stubborn_one_in_its_own_session(tmp_path: Path) -> None:

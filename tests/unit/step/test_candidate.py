@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 from tests.unit.governance.proposal import lay_mlflow
 from tests.unit.training.synthetic import QUICK, make_domain, make_use_case, write_training_set
 
 from millrace.artifact import DatasetRef, ModelRef
-from millrace.errors import RegistryUnavailableError, SpecError
+from millrace.errors import RegistryUnavailableError
 from millrace.registry.mlflow_client import connect
 from millrace.settings import Settings
 from millrace.spec import UseCaseSpec
@@ -130,12 +131,9 @@ def test_a_fit_that_was_stopped_goes_on_to_the_same_package(shop: tuple[UseCaseS
     assert stopped == train(shop, "boosted")
 
 
-def test_a_candidate_that_is_tuned_needs_the_software_that_tunes_it(
-    shop: tuple[UseCaseSpec, DatasetRef, Settings],
-) -> None:
-    use_case = make_use_case(own={**TUNED, "environment": {"lock": "locks/own.txt"}})
-    with pytest.raises(SpecError, match="not tuned"):
-        train((use_case, shop[1], shop[2]), "own")
+def test_a_candidate_with_software_of_its_own_is_not_tuned() -> None:
+    with pytest.raises(ValidationError, match="is not tuned"):
+        make_use_case(own={**TUNED, "environment": {"lock": "locks/own.txt"}})
 
 
 def test_a_failure_that_cannot_be_shown_in_mlflow_hides_nothing(
