@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +29,7 @@ from millrace.evaluation.score import Scored, gain, score, score_slices
 from millrace.evaluation.sklearn_metric import CALIBRATION_BINS, calibration_bin, held_against
 from millrace.evaluation.sufficiency import measure_sufficiency
 from millrace.governance.policy import policy_digest
+from millrace.governance.tuning_record import TuningRecord
 from millrace.lake.digest import content_digest
 from millrace.spec.policy import PolicySpec
 from millrace.spec.use_case import UseCaseSpec
@@ -135,8 +137,9 @@ def gather_evidence(
     time: TimeOrder,
     explanation: Explanation,
     reference: str,
+    tuning: Mapping[str, TuningRecord] | None = None,
 ) -> Evidence:
-    """The bundle of a field that ran."""
+    """The bundle of a field that ran; `tuning` tells of the candidates whose parameters were searched for."""
     label = numbers(training.column("label"))
     several = use_case.problem == "multiclass"
     names, categories = use_case.features.columns, use_case.features.categories
@@ -187,6 +190,7 @@ def gather_evidence(
         reference=reference,
         classes=_classes(use_case, holdout.label, field.challenger.prediction, label) if several else [],
         absent=sorted(set(use_case.candidates) - {item.name for item in field.candidates}),
+        tuning=dict(tuning or {}),
     )
 
 

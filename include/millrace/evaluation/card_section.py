@@ -44,6 +44,7 @@ def card_sections(evidence: Evidence) -> list[Section]:
         Section(key="champion", title="Against the champion", text=_champion(evidence)),
         Section(key="slices", title="For whom it is worse", text=_slices(evidence)),
         Section(key="explanation", title="What moves it", text=_explanation(evidence)),
+        *_tuning(evidence),
         Section(key="limits", title="Known limits", text=_limits(evidence)),
     ]
 
@@ -177,6 +178,29 @@ def _explanation(evidence: Evidence) -> list[str]:
     }[found.method]
     top = ", ".join(item.feature for item in found.features[:3])
     return [f"{how}, on {found.rows:,} rows of the holdout. Most weight: {top}."]
+
+
+def _tuning(evidence: Evidence) -> list[Section]:
+    """How the challenger's parameters were found; no section where nothing was searched."""
+    found = evidence.tuning.get(evidence.challenger)
+    if found is None:
+        return []
+    title, total = METRICS[found.metric].title, sum(found.trials.values())
+    words = {"complete": "came to an end", "pruned": "given up as they fell behind", "failed": "failed"}
+    states = ", ".join(f"{found.trials[state]} {word}" for state, word in words.items() if found.trials.get(state))
+    judged = f"each judged on {_listed(found.folds)} by models of the partitions before; the holdout played no part"
+    best, own = figure(found.value, 4), figure(found.untuned, 4)
+    outcome = f"The best has {title} {best}, the spec's own parameters have {own}."
+    if not found.params:
+        outcome = f"None was better than the spec's own parameters ({title} {best}), and these were kept."
+    elif found.untuned is None:
+        outcome = f"The best has {title} {best}; the trial of the spec's own parameters did not come to an end."
+    text = f"{total} {'trial' if total == 1 else 'trials'} ({states}), {judged}. {outcome}"
+    return [Section(key="tuning", title="How its parameters were found", text=[text])]
+
+
+def _listed(names: list[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _limits(evidence: Evidence) -> list[str]:

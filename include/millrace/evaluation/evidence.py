@@ -1,7 +1,7 @@
 """The evidence bundle: all that was measured of the candidates of one training run, and what it was measured on.
 
-It holds no time, run id, path or author, so that the same data and packages give the same bytes. Gates answer from
-the bundle alone, and so does the model card.
+It holds no time, run id, path or author, so that the same data and packages give the same bytes; what it says of a
+search for parameters is what the package's recipe says. Gates answer from the bundle alone, and so does the model card.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from millrace.artifact import digest_of
 from millrace.document import load_document, store_document
 from millrace.errors import DocumentError
+from millrace.governance.tuning_record import TuningRecord
 from millrace.settings import Settings
 from millrace.spec.use_case import Problem
 
-_LATER = frozenset({"classes", "absent"})
+_LATER = frozenset({"classes", "absent", "tuning"})
 
 
 class _Part(BaseModel):
@@ -173,6 +174,7 @@ class Evidence(_Part):
     Attributes:
         classes: the challenger class by class, where there are several.
         absent: candidates of the use case that were not trained, and so are not judged.
+        tuning: candidate → how its parameters were found, where they were searched for.
     """
 
     format: Literal[1] = 1
@@ -204,6 +206,7 @@ class Evidence(_Part):
     reference: str
     classes: list[ClassScore] = []
     absent: list[str] = []
+    tuning: dict[str, TuningRecord] = {}
 
     @property
     def challenger_score(self) -> ModelScore:

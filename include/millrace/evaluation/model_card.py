@@ -11,6 +11,7 @@ from millrace.document import write_atomically
 from millrace.evaluation.card_section import SMALL_SLICE, card_sections, figure, interval
 from millrace.evaluation.evidence import Evidence, SliceScore
 from millrace.evaluation.metric import METRICS, metrics_for
+from millrace.evaluation.tuning_plot import HEIGHT, WIDTH, parameter_rows, plot_history
 
 _TEMPLATES = Path(__file__).parent / "template"
 _SHOWN_FEATURES = 15
@@ -32,7 +33,7 @@ def render_card(evidence: Evidence, digest: str, answers: list[Any]) -> Card:
         digest: its address.
         answers: of the gates (`gate.Answer`), shown with it.
     """
-    score = evidence.challenger_score
+    score, tuning = evidence.challenger_score, evidence.tuning.get(evidence.challenger)
     values = {
         "e": evidence,
         "digest": digest,
@@ -44,6 +45,10 @@ def render_card(evidence: Evidence, digest: str, answers: list[Any]) -> Card:
         "slices": _slice_bars(evidence),
         "features": evidence.explanation.features[:_SHOWN_FEATURES],
         "widest": max((item.share for item in evidence.explanation.features), default=0) or 1,
+        "parameters": parameter_rows(tuning) if tuning else [],
+        "history": plot_history(tuning) if tuning else None,
+        "shortened": tuning is not None and len(tuning.history) < sum(tuning.trials.values()),
+        "plot": {"width": WIDTH, "height": HEIGHT},
         "figure": figure,
         "interval": interval,
         "digits": 2 if evidence.problem == "regression" else 3,

@@ -6,15 +6,18 @@ nothing of it: the same bytes may come of several commits, and then have several
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from millrace.artifact import PlainValue, canonical
 from millrace.document import load_document, store_document, write_atomically
 from millrace.errors import DocumentError, RebuildError
 from millrace.governance.git_tree import GitTree
+from millrace.governance.tuning_record import TuningRecord
 from millrace.settings import Settings
 
 FORMAT = 1
@@ -44,6 +47,7 @@ class Recipe(PlainValue):
         commit: the commit checked out ("" where there is none).
         tree: `clean`; `dirty` where files that decide results differed from it; `none` where git could not say.
         changed: the first of those files.
+        tuning: how the parameters were found; None where nothing was searched.
         format: version of this layout.
     """
 
@@ -66,7 +70,21 @@ class Recipe(PlainValue):
     commit: str = ""
     tree: Literal["clean", "dirty", "none"] = "none"
     changed: list[str] = field(default_factory=list)
+    tuning: TuningRecord | None = None
     format: int = FORMAT
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON types; `tuning` is there only where something was searched, so that older recipes keep their bytes."""
+        plain = PlainValue.to_dict(self)
+        return {name: value for name, value in plain.items() if name != "tuning" or value}
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Self:
+        """The value that `to_dict` was called on."""
+        known = {item.name for item in dataclasses.fields(cls)}
+        values = {name: value for name, value in plain.items() if name in known}
+        tuning = plain.get("tuning")
+        return cls(**{**values, "tuning": TuningRecord.from_dict(tuning) if tuning else None})
 
     @property
     def digest(self) -> str:
@@ -98,6 +116,17 @@ def find_recipes(package: str, settings: Settings) -> list[Recipe]:
     paths = sorted(folder.glob("*.json"), key=lambda path: (-path.stat().st_mtime_ns, path.name))
     found = [Recipe.from_dict(load_document(folder, path.stem)) for path in paths]
     return sorted(found, key=lambda recipe: recipe.tree != "clean")
+
+
+def find_tuning(use_case: str, candidate: str, package: str, settings: Settings) -> TuningRecord | None:
+    """How the parameters of a candidate's package were found, by the first of its recipes that says so.
+
+    Raises:
+        DocumentError: a recipe is not what its digest says.
+    """
+    asked = (use_case, candidate)
+    found = (item.tuning for item in find_recipes(package, settings) if (item.use_case, item.candidate) == asked)
+    return next((tuning for tuning in found if tuning is not None), None)
 
 
 def require_recipe(package: str, settings: Settings) -> Recipe:

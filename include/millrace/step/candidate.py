@@ -23,7 +23,7 @@ from millrace.registry.mlflow_tracking import log_candidate, log_failure, note_t
 from millrace.settings import Settings
 from millrace.spec import DomainSpec, UseCaseSpec
 from millrace.step.engine import engine_for
-from millrace.step.recipe import record_recipe
+from millrace.step.recipe import origin_of, record_recipe
 from millrace.step.retrieval import load_functions
 from millrace.step.training import open_training_set
 from millrace.training import FolderRun, Trained, TrainingJob, find_candidate, find_holdout, train_package
@@ -33,7 +33,8 @@ from millrace.training.lock import read_lock
 from millrace.training.outcome import Outcome, load_outcome, write_trials
 from millrace.training.registry import build_trainer
 from millrace.training.rows import TrainingRows
-from millrace.training.run import Curves, go_on, sweep_runs
+from millrace.training.run import Curves, alone, go_on, sweep_runs
+from millrace.training.software import code_digest
 
 if TYPE_CHECKING:
     from millrace.engine import Engine
@@ -97,12 +98,20 @@ def train_candidate(
     root = settings.var / "training"
     sweep_runs(root, older_than_s=_SWEPT_AFTER_S)
     place = _Place(folder=root / _name(job, rows), settings=settings, connections=connections, stop=stop)
+    with alone(place.folder.with_name(f".{place.folder.name}.lock"), stop):
+        return _train_and_log(job, rows, training_set, place, run_key)
+
+
+def _train_and_log(
+    job: TrainingJob, rows: TrainingRows, training_set: DatasetRef, place: _Place, run_key: str
+) -> ModelRef:
+    use_case, settings = job.use_case, place.settings
     outcome = load_outcome(place.folder, packages=settings.packages) or _train(job, rows, training_set, place)
     package = Package.open(settings.packages / outcome.package, outcome.package)
     manifest = package.manifest
     model = ModelRef(
         use_case=use_case.name,
-        candidate=candidate,
+        candidate=job.candidate,
         trainer=manifest.trainer,
         digest=package.digest,
         trained_through=manifest.training.trained_through,
@@ -121,7 +130,7 @@ def train_candidate(
         ),
     )
     shutil.rmtree(place.folder, ignore_errors=True)
-    log.info("candidate %s of %s logged as run %s", candidate, use_case.name, run_id)
+    log.info("candidate %s of %s logged as run %s", job.candidate, use_case.name, run_id)
     return dataclasses.replace(model, run_id=run_id)
 
 
@@ -188,7 +197,7 @@ def note_evaluation(use_case: UseCaseSpec, evaluation: Evaluation, *, settings: 
 def _train(job: TrainingJob, rows: TrainingRows, training_set: DatasetRef, place: _Place) -> Outcome:
     """Tune where the spec says so, train, seal and keep the recipe; what came of it is kept until it is logged."""
     place.folder.mkdir(parents=True, exist_ok=True)
-    started = _now_ms()
+    started, origin = _now_ms(), origin_of(place.settings)
     with _engine(job, place) as engine, sampling() as samples:
         tuned = _tune(job, rows, place, engine) if job.spec.tuning else None
         if tuned is not None:
@@ -196,7 +205,13 @@ def _train(job: TrainingJob, rows: TrainingRows, training_set: DatasetRef, place
         run = FolderRun(folder=place.folder / f"fit-{job.digest(rows.digest)[:16]}", stop=place.stop)
         trained = _fit(job, rows, run, place, engine)
     recipe = record_recipe(
-        job, trained.package, training_set, settings=place.settings, libraries=trained.libraries or None
+        job,
+        trained.package,
+        training_set,
+        origin=origin,
+        settings=place.settings,
+        libraries=trained.libraries or None,
+        tuned=tuned,
     )
     (place.folder / _RECIPE).write_bytes(canonical(recipe.to_dict()))
     tuning = _figures(tuned) if tuned else ({}, {})
@@ -302,11 +317,11 @@ def _engine(job: TrainingJob, place: _Place) -> Iterator[Engine | None]:
 
 
 def _name(job: TrainingJob, rows: TrainingRows) -> str:
-    """Names the folder of a training: equal jobs on equal rows with the same library go on from each other."""
+    """Names the folder of a training: equal jobs on equal rows with the same library and code go on from each other."""
     library = (
         {} if job.lock else dataclasses.asdict(build_trainer(job.spec.trainer, job.values, where=job.where).library)
     )
-    return digest_of([job.digest(rows.digest), library])
+    return digest_of([job.digest(rows.digest), library, code_digest()])
 
 
 def _now_ms() -> int:

@@ -24,6 +24,7 @@ from millrace.evaluation.evidence import (
     store_evidence,
 )
 from millrace.governance.ledger import Ledger
+from millrace.governance.recipe import find_tuning
 from millrace.governance.release import Release, Releases
 from millrace.package import Package, Predictor, TrainingRecord
 from millrace.settings import Settings
@@ -33,6 +34,7 @@ from millrace.step.released import require_same_question, rows_of_package, spec_
 if TYPE_CHECKING:
     from millrace.evaluation.assessment import Contender
     from millrace.evaluation.holdout import Holdout
+    from millrace.governance.tuning_record import TuningRecord
 
 log = logging.getLogger(__name__)
 CHAMPION = "champion"
@@ -64,6 +66,7 @@ def evaluate_candidates(
     Raises:
         EvaluationError: fewer candidates than the policy asks for, of different holdouts, or nothing to measure on.
         PackageError: a package is not what its digest says.
+        DocumentError: the recipe of a tuned candidate is not what its digest says.
     """
     from millrace.evaluation.assessment import gather_evidence, run_field
     from millrace.evaluation.holdout import make_holdout
@@ -104,6 +107,7 @@ def evaluate_candidates(
         time=_time_order(domain, partition.key, records, training, rows, known_until=training_set.known_until),
         explanation=_explain(use_case, field.challenger, predictors[challenger.candidate], holdout),
         reference=build_reference(use_case, training, field.challenger.prediction, settings=settings),
+        tuning=_searches(use_case, candidates, settings),
     )
     if evidence.absent:
         log.warning("%s: evaluated without %s, which did not train", use_case.name, ", ".join(evidence.absent))
@@ -274,6 +278,13 @@ def _contend(name: str, package: Package, predictor: Predictor, holdout: Holdout
         features=columns,
         prediction=predictor.predict(holdout.columns(columns)),
     )
+
+
+def _searches(use_case: UseCaseSpec, candidates: list[ModelRef], settings: Settings) -> dict[str, TuningRecord]:
+    """How the parameters of each candidate that is tuned were found, as its recipe says."""
+    tuned = [ref for ref in candidates if (spec := use_case.candidates.get(ref.candidate)) and spec.tuning]
+    found = {ref.candidate: find_tuning(use_case.name, ref.candidate, ref.digest, settings) for ref in tuned}
+    return {name: record for name, record in sorted(found.items()) if record is not None}
 
 
 def _champion(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import logging
 import os
@@ -12,8 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,7 @@ import orjson
 from millrace.document import write_atomically
 from millrace.errors import EnvironmentUnavailableError, TrainingError
 from millrace.training.lock import NEEDED, canonical_lock, normalise, parse_lock
-from millrace.training.run import StopFitError, go_on
+from millrace.training.run import StopFitError, alone, go_on
 
 log = logging.getLogger(__name__)
 _COMPLETE = "complete.json"
@@ -85,7 +83,7 @@ def build_environment(lock: str, *, store: Path, stop: Callable[[], bool] = go_o
     found = Environment(python=folder / "bin" / "python", digest=digest, libraries=libraries)
     if is_whole(folder):
         return found
-    with _alone(store / f".{digest}.lock", stop):
+    with alone(store / f".{digest}.lock", stop):
         if is_whole(folder):
             return found
         try:
@@ -243,22 +241,3 @@ def _listing(folder: Path) -> dict[str, list[int]]:
 
 def _last(told: str) -> str:
     return next((line for line in reversed(told.splitlines()) if line.strip()), "it said nothing")
-
-
-@contextmanager
-def _alone(path: Path, stop: Callable[[], bool]) -> Iterator[None]:
-    """Hold a lock that ends with its process."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if stop():
-                    raise StopFitError("asked to end") from None
-                time.sleep(0.1)
-        try:
-            yield
-        finally:
-            fcntl.flock(file, fcntl.LOCK_UN)

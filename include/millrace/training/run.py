@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import logging
 import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 import orjson
 
@@ -181,6 +183,40 @@ class LooseRun:
         """
         _keep(self.curves, step, metrics)
         _end_where(self.stop)
+
+
+@contextmanager
+def alone(path: Path, stop: Callable[[], bool] = go_on) -> Iterator[None]:
+    """Hold the lock of a file, which ends with its process; wait for it as long as another process holds it.
+
+    The file is taken away at the end.
+
+    Raises:
+        StopFitError: `stop` said so.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        while True:
+            file = stack.enter_context(path.open("w", encoding="utf-8"))
+            if _taken(file, path):
+                break
+            _end_where(stop)
+            stack.close()
+            time.sleep(0.1)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+            fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _taken(file: IO[str], path: Path) -> bool:
+    """Whether the lock is ours, of the very file that has the name: its last holder takes it away."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except (BlockingIOError, FileNotFoundError):
+        return False
 
 
 def sweep_runs(root: Path, *, older_than_s: float, now: float | None = None) -> list[Path]:

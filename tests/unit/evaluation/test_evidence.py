@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from millrace.artifact import digest_of
 from millrace.document import store_document
 from millrace.errors import DocumentError
 from millrace.evaluation.evidence import Evidence, evidence_folder, load_evidence, store_evidence
@@ -41,6 +42,72 @@ def test_a_bundle_of_an_older_layout_can_be_read_and_one_with_a_hole_is_named(
     hollow = store_document(evidence_folder(settings), {name: plain[name] for name in plain if name != "slices"})
     with pytest.raises(DocumentError, match="slices"):
         load_evidence(hollow, settings)
+
+
+def tuned(plain: dict[str, Any], **more: Any) -> Evidence:
+    """The evidence with a search for the challenger's parameters."""
+    values = [0.70, None, 0.72, None, 0.715]
+    states = ["complete", "pruned", "complete", "failed", "complete"]
+    search = {
+        "metric": "auc",
+        "folds": ["2013-01", "2013-02"],
+        "trials": {"complete": 3, "failed": 1, "pruned": 1},
+        "value": 0.72,
+        "untuned": 0.70,
+        "params": {"learning_rate": 0.0712345678, "layers": ["<b>", "a|b"]},
+        "importance": {"learning_rate": 0.8, "layers": 0.2},
+        "history": [
+            {"number": number, "value": value, "state": state}
+            for number, (value, state) in enumerate(zip(values, states, strict=True))
+        ],
+        **more,
+    }
+    return Evidence.model_validate({**plain, "tuning": {"xgboost": search}})
+
+
+def test_a_search_stands_in_the_bundle_and_an_untuned_bundle_has_no_word_on_it(
+    evidence: Evidence, plain: dict[str, Any], settings: Settings
+) -> None:
+    assert "tuning" not in evidence.document()
+    searched = tuned(plain)
+    assert load_evidence(store_evidence(searched, settings), settings) == searched
+    without = {name: value for name, value in searched.document().items() if name != "tuning"}
+    assert digest_of(without) == evidence.digest != searched.digest
+    assert searched.document()["tuning"]["xgboost"]["history"][1] == {"number": 1, "value": None, "state": "pruned"}
+
+
+def test_a_card_tells_how_the_challengers_parameters_were_found(evidence: Evidence, plain: dict[str, Any]) -> None:
+    heading = "How its parameters were found"
+    card = render_card(tuned(plain), "d", [])
+    page = _Balance()
+    page.feed(card.html)
+    assert page.open == []
+    section = card.html.split(heading)[1].split("</section>")[0]
+    assert section.count("<circle") == 5
+    assert "<b>" not in section
+    assert "&lt;b&gt;" in section
+    assert section.count('class="bar"') == 2
+    words = (
+        "5 trials (3 came to an end, 1 given up as they fell behind, 1 failed), each judged on 2013-01 and 2013-02",
+        "The best has AUC 0.7200, the spec's own parameters have 0.7000.",
+    )
+    assert all(text in card.markdown for text in words)
+    assert "| learning_rate | 0.0712346 | 80.0 % |" in card.markdown
+    assert "a\\|b" in card.markdown
+    bare = render_card(evidence, "d", [])
+    assert heading not in bare.html + bare.markdown
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"params": {}, "value": 0.7}, "None was better than the spec's own parameters (AUC 0.7000)"),
+        ({"untuned": None}, "the trial of the spec's own parameters did not come to an end"),
+        ({"params": {}, "importance": {}, "history": [], "trials": {"complete": 1}}, "1 trial (1 came to an end)"),
+    ],
+)
+def test_a_card_of_a_search_that_found_little_says_so(plain: dict[str, Any], more: dict[str, Any], words: str) -> None:
+    assert words in render_card(tuned(plain, **more), "d", []).markdown
 
 
 class _Balance(HTMLParser):

@@ -8,17 +8,20 @@ from pathlib import Path
 import pytest
 from tests.unit.governance.test_git_tree import git
 
+from millrace.document import store_document
 from millrace.errors import DocumentError, RebuildError, ReleaseRefusedError
 from millrace.governance.approval import check_tree
 from millrace.governance.recipe import (
     Recipe,
     find_recipes,
+    find_tuning,
     load_text,
     recipe_folder,
     require_recipe,
     store_recipe,
     store_text,
 )
+from millrace.governance.tuning_record import TrialPoint, TuningRecord
 from millrace.governance.waiver import record_waiver
 from millrace.settings import Settings
 from millrace.spec import load_policy, load_use_case
@@ -68,6 +71,41 @@ def test_a_clean_tree_comes_before_a_dirty_one_and_the_newer_of_two_first(settin
     for age, digest in enumerate(reversed(digests)):
         os.utime(recipe_folder(settings) / PACKAGE / f"{digest}.json", (1000 - age, 1000 - age))
     assert [found.commit[0] for found in find_recipes(PACKAGE, settings)] == ["2", "1", "3"]
+
+
+def search(value: float = 0.7) -> TuningRecord:
+    return TuningRecord(
+        metric="auc",
+        folds=["2013-02"],
+        trials={"complete": 1, "pruned": 1},
+        value=value,
+        params={"learning_rate": 0.1},
+        importance={"learning_rate": 1.0},
+        history=[
+            TrialPoint(number=0, value=value, state="complete"),
+            TrialPoint(number=1, value=None, state="pruned"),
+        ],
+    )
+
+
+def test_a_recipe_without_a_search_has_the_bytes_it_always_had(settings: Settings) -> None:
+    assert "tuning" not in recipe().to_dict()
+    # As stored before there was a word on searches.
+    assert recipe().digest == "5f7ea497a2a7a8ae5c41c17f0a951d748855e3c71e1d8116a4e264810908bc89"
+    older = store_document(recipe_folder(settings) / PACKAGE, recipe().to_dict())
+    assert require_recipe(PACKAGE, settings).digest == older
+    assert require_recipe(PACKAGE, settings).tuning is None
+
+
+def test_a_search_is_found_by_the_candidates_own_recipe(settings: Settings) -> None:
+    assert find_tuning("flight_delay", "xgboost", PACKAGE, settings) is None
+    store_recipe(recipe(), settings)
+    store_recipe(recipe(candidate="twin", tuning=search(0.6)), settings)
+    assert find_tuning("flight_delay", "xgboost", PACKAGE, settings) is None
+    kept = store_recipe(recipe(tuning=search()), settings)
+    assert find_tuning("flight_delay", "xgboost", PACKAGE, settings) == search()
+    assert find_tuning("another", "xgboost", PACKAGE, settings) is None
+    assert kept in {found.digest for found in find_recipes(PACKAGE, settings)}
 
 
 def test_a_package_without_a_recipe_is_told(settings: Settings) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import itertools
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,15 @@ from tests.unit.training.synthetic import QUICK, make_domain, make_use_case, wri
 
 from millrace.artifact import DatasetRef, ModelRef
 from millrace.errors import RegistryUnavailableError
+from millrace.governance.git_tree import GitTree
+from millrace.governance.recipe import find_recipes
 from millrace.registry.mlflow_client import connect
 from millrace.settings import Settings
 from millrace.spec import UseCaseSpec
+from millrace.step import candidate as step
+from millrace.step import recipe as recipe_step
 from millrace.step.candidate import report_failure, train_candidate
+from millrace.training import boosting
 from millrace.training.run import StopFitError
 
 pytestmark = pytest.mark.integration
@@ -92,6 +99,9 @@ def test_trials_of_a_tuning_are_a_table_plots_and_a_curve(shop: tuple[UseCaseSpe
     assert run.data.metrics["untuned_auc"] <= run.data.metrics["tuned_auc"]
     assert len(client.get_metric_history(model.run_id, "trial_auc")) == 3
     assert {path.suffix for path in (files_of(run) / "tuning").iterdir()} > {".csv"}
+    found = json.loads((files_of(run) / "recipe.json").read_bytes())["tuning"]
+    assert [str(point["value"]) for point in found["history"]] == [trial["value"] for trial in trials]
+    assert (found["value"], found["untuned"]) == (run.data.metrics["tuned_auc"], run.data.metrics["untuned_auc"])
     assert train(shop, "tuned") == model
 
 
@@ -143,3 +153,59 @@ def test_a_failure_that_cannot_be_shown_in_mlflow_hides_nothing(
     away = dataclasses.replace(shop[2], mlflow_url="http://127.0.0.1:9")
     report_failure(shop[0], "boosted", "2020-03", "one class only", settings=away)
     assert "the failure of boosted is not in MLflow" in caplog.text
+
+
+def test_a_package_that_was_damaged_before_it_was_logged_is_trained_again(
+    shop: tuple[UseCaseSpec, DatasetRef, Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    away = dataclasses.replace(shop[2], mlflow_url="http://127.0.0.1:9")
+    with pytest.raises(RegistryUnavailableError):
+        train((shop[0], shop[1], away), "boosted")
+    [package] = list(shop[2].packages.iterdir())
+    (package / "model.txt").write_bytes(b"")
+    assert train(shop, "boosted").digest == package.name
+
+
+def test_what_other_code_left_is_not_gone_on_from(
+    shop: tuple[UseCaseSpec, DatasetRef, Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = itertools.count()
+    with pytest.raises(StopFitError):
+        train(shop, "boosted", stop=lambda: next(asked) > 25)
+    of_a_seed = boosting.segment_seed
+    monkeypatch.setattr(boosting, "segment_seed", lambda seed, start: of_a_seed(seed, start) + 1)
+    monkeypatch.setattr(step, "code_digest", lambda: "other code")
+    assert train(shop, "boosted").digest == train(shop, "boosted").digest
+
+
+def test_two_tasks_of_one_training_wait_for_each_other(
+    shop: tuple[UseCaseSpec, DatasetRef, Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit, at_once, most = step._fit, [], []
+
+    def watched(*args: Any) -> Any:
+        at_once.append(1)
+        most.append(len(at_once))
+        try:
+            return fit(*args)
+        finally:
+            at_once.pop()
+
+    monkeypatch.setattr(step, "_fit", watched)
+    with ThreadPoolExecutor(3) as pool:
+        models = list(pool.map(lambda _: train(shop, "boosted"), range(3)))
+    assert len(set(models)) == 1
+    assert max(most) == 1
+    assert left(shop[2]) == []
+
+
+def test_a_tree_that_moves_on_while_it_trains_is_dirty(
+    shop: tuple[UseCaseSpec, DatasetRef, Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trees = iter([GitTree(state="clean", commit="a" * 40), GitTree(state="clean", commit="b" * 40)])
+    monkeypatch.setattr(recipe_step, "git_tree", lambda _: next(trees))
+    model = train(shop, "boosted")
+    [recipe] = find_recipes(model.digest, shop[2])
+    assert (recipe.commit, recipe.tree) == ("a" * 40, "dirty")
+    assert recipe.changed == ["commit bbbbbbbbbbbb came while it trained"]
