@@ -103,6 +103,12 @@ def online_store(environ: Mapping[str, str] | None = None) -> str:
     return (os.environ if environ is None else environ).get("MILLRACE_ONLINE_STORE", "")
 
 
+def readers(environ: Mapping[str, str] | None = None) -> frozenset[str]:
+    """Top-level packages whose modules may read models of trainers outside Millrace, without an entry point."""
+    named = (os.environ if environ is None else environ).get("MILLRACE_READERS", "")
+    return frozenset(name.strip() for name in named.split(",") if name.strip())
+
+
 def connection_text(name: str, environ: Mapping[str, str] | None = None) -> str | None:
     """What the environment holds of the Airflow connection of that name: a URI or JSON; None where nothing."""
     return (os.environ if environ is None else environ).get(f"AIRFLOW_CONN_{name.upper()}") or None

@@ -11,13 +11,16 @@ from typing import Any, ClassVar
 
 import pytest
 
-from millrace.errors import PackageError, SpecError
+from millrace.errors import PackageError, SpecError, TrainingError
 from millrace.package import Encoder
 from millrace.package.predictor import load_model
-from millrace.training import check_params
-from millrace.training.contract import TrainerContract
+from millrace.training import check_params, train_package
+from millrace.training.contract import HOLDOUT, PARTITIONS, TrainerContract
+from millrace.training.fold import Fold
+from millrace.training.judge import prepare_judge
 from millrace.training.registry import check_candidate
-from millrace.training.sample import make_use_case
+from millrace.training.rows import as_rows
+from millrace.training.sample import make_job, make_use_case, training_rows
 
 _TRAINER = """
 import json
@@ -69,6 +72,50 @@ class NoParams:
         raise NotImplementedError
 
 
+class TwoArguments(SquaresTrainer):
+    def __init__(self, params, licence):
+        super().__init__(params)
+
+
+class NoText(SquaresTrainer):
+    def __init__(self, params):
+        super().__init__(params)
+        self.model = "model.json"
+
+
+class ByJson(SquaresTrainer):
+    def __init__(self, params):
+        super().__init__(params)
+        self.model = ModelFile(name="model.json", format="shop_models.trainer:squares")
+
+
+class Bare(SquaresTrainer):
+    def fit(self, data, *, seed, run):
+        return super().fit(data, seed=seed, run=run).content
+
+
+class Mean(SquaresTrainer):
+    def __init__(self, params):
+        super().__init__(params)
+        self.model = ModelFile(name="model.json", format="shop_models.narrow:mean")
+
+    def fit(self, data, *, seed, run):
+        return Fit(content=b"[]")
+
+
+class NoArray(Mean):
+    def __init__(self, params):
+        super().__init__(params)
+        self.model = ModelFile(name="model.json", format="shop_models.listing:mean")
+
+
+class Moody(SquaresTrainer):
+    class Params(SquaresParams):
+        @property
+        def abilities(self):
+            raise KeyError("mood")
+
+
 class Incomplete:
     Params = SquaresParams
 
@@ -109,6 +156,35 @@ def load(content, *, encoder, problem, threads, classes):
 """
 
 
+_NARROW = """
+import numpy as np
+
+
+class Mean:
+    def score(self, matrix):
+        return np.full(len(matrix), 0.5)
+
+    def contribute(self, matrix):
+        return None
+
+
+def load(content, *, encoder, problem, threads, classes):
+    return Mean()
+"""
+_ENTRY_POINTS = """
+[millrace.readers]
+squares = shop_models.reader
+mean = shop_models.narrow:load
+listing = shop_models.listing
+absent = shop_models.nowhere
+refuses = shop_models.refuses
+broken = shop_models.broken
+leaves = shop_models.leaves
+nothing = shop_models
+json = json
+"""
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the package, as an installation would have it."""
@@ -119,6 +195,15 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (package / "trainer.py").write_text(_TRAINER)
     (package / "reader.py").write_text(_READER)
     (package / "broken.py").write_text("raise RuntimeError('no licence found')\n")
+    (package / "leaves.py").write_text("raise SystemExit(3)\n")
+    (package / "refuses.py").write_text("def load(content, **rest):\n    raise SystemExit(4)\n")
+    (package / "narrow.py").write_text(_NARROW)
+    (package / "listing.py").write_text(_NARROW.replace("np.full(len(matrix), 0.5)", "[0.5] * len(matrix)"))
+    about = folder / "shop_models-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: shop-models\nVersion: 1.0\n")
+    (about / "top_level.txt").write_text("shop_models\n")
+    (about / "entry_points.txt").write_text(_ENTRY_POINTS)
     return folder
 
 
@@ -158,11 +243,51 @@ def test_a_reader_is_followed_only_into_the_package_of_the_trainer(trainer: str)
         )
 
 
-@pytest.mark.parametrize("name", ["shop_models.nowhere:x", "shop_models.trainer:x"])
-def test_a_reader_that_is_not_there_is_named(name: str) -> None:
-    with pytest.raises(PackageError, match=r"cannot be imported|has no function `load`") as raised:
-        load_model(name, b"[]", encoder=Encoder([]), problem="binary", threads=1, trainer="shop_models.trainer:X")
+def read(model_format: str, trainer: str) -> None:
+    load_model(model_format, b"[]", encoder=Encoder([]), problem="binary", threads=1, trainer=trainer)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("shop_models.nowhere:x", "cannot be imported: ModuleNotFoundError"),
+        ("shop_models.broken:x", "cannot be imported: RuntimeError: no licence found"),
+        ("shop_models.leaves:x", "cannot be imported: SystemExit: 3"),
+        ("shop_models.refuses:x", "does not read this shop_models.refuses:x model: 4"),
+        ("shop_models:x", "has no function `load`"),
+    ],
+)
+def test_a_reader_that_is_not_there_is_named(name: str, says: str) -> None:
+    with pytest.raises(PackageError, match=says) as raised:
+        read(name, "shop_models.trainer:X")
     assert raised.value.remedy
+
+
+@pytest.mark.parametrize("name", ["json", "this", "", "..json", "shop_models..reader", "shop_models.reader."])
+@pytest.mark.parametrize("named", ["", "json,this,,shop_models"])
+def test_what_is_no_module_of_an_installed_package_is_never_imported(
+    name: str, named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MILLRACE_READERS", named)
+    with pytest.raises(PackageError, match="names no reader"):
+        read(f"{name}:x", f"{name}:Y")
+    assert "this" not in sys.modules
+
+
+def test_a_reader_that_nothing_outside_the_package_vouches_for_is_never_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "stray_models.py").write_text("def load(content, **rest):\n    return content\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(PackageError, match=r"nothing here vouches for 'stray_models'") as raised:
+        read("stray_models:x", "stray_models:Y")
+    assert "entry-point group millrace.readers, or name stray_models in MILLRACE_READERS" in raised.value.remedy
+    assert "stray_models" not in sys.modules
+    with pytest.raises(PackageError, match=r"nothing here vouches for 'shop_models\.trainer'"):
+        read("shop_models.trainer:x", "shop_models.trainer:SquaresTrainer")
+    monkeypatch.setenv("MILLRACE_READERS", "other_models, stray_models")
+    read("stray_models:x", "stray_models:Y")
+    del sys.modules["stray_models"]
 
 
 @pytest.mark.parametrize(
@@ -171,6 +296,12 @@ def test_a_reader_that_is_not_there_is_named(name: str) -> None:
         ("absent_models.trainer:Theirs", "cannot be imported", "install the package 'absent_models'"),
         ("shop_models.broken:Theirs", "no licence found", "install the package 'shop_models'"),
         ("shop_models.trainer:SquareTrainer", "has no SquareTrainer", "name a class"),
+        ("shop_models.leaves:Theirs", "cannot be imported: SystemExit: 3", "install the package 'shop_models'"),
+        (":Theirs", "cannot be imported: ValueError", "correct `package.module:Class`"),
+        ("shop_models.trainer:TwoArguments", "TwoArguments.*cannot be made.*'licence'", "with its `Params` alone"),
+        ("shop_models.trainer:NoText", "something else as model", "what millrace.training.Trainer names"),
+        ("shop_models.trainer:Moody", "Moody.*cannot tell what they learn and can: KeyError: 'mood'", "correct the"),
+        ("shop_models.trainer:ByJson", "could not be read: nothing here vouches", "MILLRACE_READERS"),
         ("shop_models.trainer:NoParams", "has no Params", "`Params` derived from TrainerParams"),
         ("shop_models.reader:inputs", "has no Params", "name a class"),
     ],
@@ -181,6 +312,35 @@ def test_a_trainer_that_is_none_is_refused_when_the_spec_is_checked(trainer: str
         check_candidate(spec, "binary", where="use_cases/sold.yaml: candidates.mine")
     assert remedy in raised.value.remedy
     assert raised.value.where.endswith("candidates.mine.trainer")
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("Bare", "no Fit: bytes, facts as JSON has them"),
+        ("Mean", r"of shape \(\d+,\), expected is \(\d+, 3\)"),
+        ("NoArray", "predicts nothing: AttributeError"),
+    ],
+)
+def test_a_fit_or_a_prediction_that_is_none_is_told_with_the_class(name: str, says: str, tmp_path: Path) -> None:
+    use_case = make_use_case("multiclass", {"mine": {"trainer": f"shop_models.trainer:{name}"}})
+    job = make_job(use_case, "mine", holdout=HOLDOUT)
+    with pytest.raises(TrainingError, match=says) as raised:
+        train_package(job, training_rows(use_case, PARTITIONS), store=tmp_path)
+    assert raised.value.where.endswith(f"trainer: shop_models.trainer:{name}")
+    assert raised.value.remedy
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_trial_with_a_fit_that_is_none_is_told_with_the_class(tmp_path: Path) -> None:
+    use_case = make_use_case("binary", {"mine": {"trainer": "shop_models.trainer:Bare"}})
+    job = make_job(use_case, "mine", holdout=HOLDOUT)
+    folds = [Fold(trained=tuple(PARTITIONS[:2]), validated=PARTITIONS[2])]
+    rows = as_rows(training_rows(use_case, PARTITIONS))
+    judge = prepare_judge(job, rows, folds, folder=tmp_path, seed=7, prunes=False)
+    with pytest.raises(TrainingError, match="no Fit") as raised:
+        judge({}, report=lambda step, loss: None)
+    assert raised.value.where.endswith("trainer: shop_models.trainer:Bare")
 
 
 def test_its_parameters_are_closed_like_ours() -> None:

@@ -28,11 +28,12 @@ from millrace.spec import CandidateSpec, UseCaseSpec, load_domain, load_use_case
 from millrace.step.candidate import train_candidate
 from millrace.step.features import build_features
 from millrace.step.rebuild import rebuild_release
-from millrace.step.recipe import record_recipe
+from millrace.step.recipe import origin_of, record_recipe
 from millrace.step.training import build_training_set, open_training_set
 from millrace.training import LooseRun, TrainingJob
 from millrace.training.environment import Environment, environment_digest
 from millrace.training.isolated import Place, own_code, work
+from millrace.training.software import NO_DISTRIBUTION
 
 pytestmark = [pytest.mark.integration, pytest.mark.full]
 ROOT = Path(__file__).resolve().parents[2]
@@ -143,6 +144,7 @@ def record(installation: Installation, package: Package, environment: Environmen
         installation.job,
         package,
         installation.training_set,
+        origin=origin_of(installation.settings),
         settings=installation.settings,
         libraries=environment.libraries,
     )
@@ -205,6 +207,7 @@ def test_what_is_not_the_same_exits_with_one_and_says_so(installation: Installat
         make_job(others, "boosted", holdout=PARTITIONS[-1]),
         package,
         installation.training_set,
+        origin=origin_of(installation.settings),
         settings=installation.settings,
         libraries=recipe.libraries,
     )
@@ -224,6 +227,16 @@ def test_a_rebuild_without_recipe_or_commit_is_refused_in_words(installation: In
     git(installation.root.parent, "init", "-q", str(installation.root))
     commit(installation.root, "another history")
     with pytest.raises(RebuildError, match="git cannot check the commit out"):
+        rebuild_release(installation.use_case.name, 1, settings=installation.settings)
+
+
+def test_a_trainer_that_no_distribution_brought_is_refused_before_rows_are_read(installation: Installation) -> None:
+    here = Environment(python=Path(sys.executable))
+    package = installation.train(here)
+    installation.release(package)
+    record(installation, package, dataclasses.replace(here, libraries={"shop_models": NO_DISTRIBUTION}))
+    shutil.rmtree(installation.settings.lake)
+    with pytest.raises(RebuildError, match="shop_models was not installed as a distribution"):
         rebuild_release(installation.use_case.name, 1, settings=installation.settings)
 
 

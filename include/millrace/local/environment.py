@@ -34,7 +34,17 @@ _LINGER = 3
 """Workers a task slot. A worker that misses the exit of its task process waits for `min_heartbeat_interval` until it is
 free again (seen on 3.3.2: queues of up to 2 s); what runs at once is limited by the default pool."""
 _FOREIGN = ("AIRFLOW", "MLFLOW_", "FEAST_", "OPENLINEAGE_", "GX_", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "PG")
-_PASSED_ON = ("LAKE", "PACKAGES", "REPORTS", "FEATURE_REPO", "ONLINE_STORE", "SERVING_DIR", "STATE_URL", "REGISTRY_URL")
+_PASSED_ON = (
+    "LAKE",
+    "PACKAGES",
+    "REPORTS",
+    "FEATURE_REPO",
+    "ONLINE_STORE",
+    "READERS",
+    "SERVING_DIR",
+    "STATE_URL",
+    "REGISTRY_URL",
+)
 
 
 def inherit_environment(environ: Mapping[str, str]) -> dict[str, str]:

@@ -92,7 +92,7 @@ def load_model(
         return cast("Model", loader(content, encoder=encoder, problem=problem, threads=threads, classes=classes))
     except PackageError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise PackageError(
             f"the library does not read this {model_format} model: {error}",
             where="model file",

@@ -1,17 +1,21 @@
-"""Who reads a model file: a module of ours by the name of the format, or one of the package its trainer came from.
+"""Who reads a model file: a module of ours by the name of the format, or one that this installation vouches for.
 
 A format of a trainer outside Millrace is named `package.module:name`. `package.module` then has a function
-`load(content, *, encoder, problem, threads, classes)` that gives a `Model`. The name stands in the manifest of a
-verified package, and is followed only into the package that the manifest's own trainer came from.
+`load(content, *, encoder, problem, threads, classes)` that gives a `Model`. That name is whatever made the package
+wrote down, so it is followed only where something outside the package vouches for it: an installed distribution that
+declares the module in the entry-point group `millrace.readers`, or the setting `MILLRACE_READERS`.
 """
 
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable
+from importlib import metadata
 from typing import Any
 
 from millrace.errors import PackageError
+from millrace.settings import readers
 
 _MODULES = {
     "xgboost-ubj": "millrace.package.xgboost_predictor",
@@ -21,6 +25,8 @@ _MODULES = {
     "constant-json": "millrace.package.baseline_predictor",
 }
 _WHERE = "manifest: model.format"
+GROUP = "millrace.readers"
+"""Entry-point group in which a distribution declares the modules that read the models of its trainers."""
 Loader = Callable[..., Any]
 
 
@@ -32,7 +38,8 @@ def find_loader(model_format: str, trainer: str) -> Loader:
         trainer: trainer as the manifest names it, `package.module:Class` for one outside Millrace.
 
     Raises:
-        PackageError: no reader for the format, or its package is not installed, or not the trainer's.
+        PackageError: no reader for the format, nothing vouches for it, it cannot be imported, or its package is not
+            the trainer's.
     """
     foreign = ":" in model_format
     if not foreign and model_format not in _MODULES:
@@ -44,11 +51,12 @@ def find_loader(model_format: str, trainer: str) -> Loader:
     name = model_format.partition(":")[0] if foreign else _MODULES[model_format]
     if foreign:
         _check_origin(model_format, name, trainer)
+        _check_vouched(model_format, name)
     try:
         module = importlib.import_module(name)
-    except ImportError as error:
+    except (Exception, SystemExit) as error:
         raise PackageError(
-            f"what reads model format {model_format!r} cannot be imported: {error}",
+            f"what reads model format {model_format!r} cannot be imported: {type(error).__name__}: {error}",
             where=_WHERE,
             remedy=f"install {'the package ' + name.partition('.')[0] if foreign else 'the library'} here, "
             "in the version that trained the model",
@@ -71,3 +79,25 @@ def _check_origin(model_format: str, module: str, trainer: str) -> None:
             where=_WHERE,
             remedy="let a trainer and the reader of its model stand in one package",
         )
+
+
+def _check_vouched(model_format: str, module: str) -> None:
+    """Refuses a module that nothing but the package itself names, before anything of it is imported."""
+    package = module.partition(".")[0]
+    if package in sys.stdlib_module_names or not all(part.isidentifier() for part in module.split(".")):
+        raise PackageError(
+            f"model format {model_format!r} names no reader: {module!r} is no module of an installed package",
+            where=_WHERE,
+            remedy="take a package from a trainer whose reader stands in a package of its own",
+        )
+    if package not in readers() and module not in _declared():
+        raise PackageError(
+            f"nothing here vouches for {module!r}, which model format {model_format!r} is read by",
+            where=_WHERE,
+            remedy=f"install the package {package} as a distribution that declares {module} in the entry-point group "
+            f"{GROUP}, or name {package} in MILLRACE_READERS",
+        )
+
+
+def _declared() -> frozenset[str]:
+    return frozenset(entry.value.partition(":")[0].strip() for entry in metadata.entry_points(group=GROUP))

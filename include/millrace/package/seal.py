@@ -53,6 +53,13 @@ def seal_package(
         PackageError: the store cannot be written to.
     """
     texts = {} if functions is None else functions.sources
+    ours = {MANIFEST, FEATURES, ENCODER, SIGNATURE, GOLDEN, LOCK, *(view.file for view in features.on_demand)}
+    if Path(manifest.model.name).name != manifest.model.name or manifest.model.name in ours:
+        raise PackageError(
+            f"the model file cannot be called {manifest.model.name!r}",
+            where=f"trainer {manifest.trainer}",
+            remedy="give `model` of the trainer a plain file name of its own",
+        )
     content = {
         **{view.file: texts[view.view].encode() for view in features.on_demand},
         FEATURES: canonical(features.to_dict()),

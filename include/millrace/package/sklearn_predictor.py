@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import numpy as np
 import skops.io
 from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.pipeline import Pipeline
 from skops.io.exceptions import UntrustedTypesFoundException
 from threadpoolctl import ThreadpoolController
 
 from millrace.errors import PackageError
 from millrace.package.encoder import Encoder
+from millrace.package.estimator import list_estimators
 
 _TRUSTED = [
     "functools.partial",
+    "scipy.sparse._csr.csr_matrix",
     "sklearn._loss.loss.HalfGammaLoss",
     "sklearn._loss.loss.HalfPoissonLoss",
     "sklearn._loss.loss.HalfTweedieLoss",
@@ -30,6 +36,24 @@ _TRUSTED = [
     "sklearn.utils.validation.check_array",
 ]
 """What models of the listed estimators hold beyond the types that skops trusts by itself."""
+
+_WRAPPER = "compose.TransformedTargetRegressor"
+_STEPS = {"columns": ("compose.ColumnTransformer",), "estimator": (*list_estimators(), _WRAPPER)}
+_INNER = (
+    "compose.ColumnTransformer",
+    "dummy.DummyClassifier",
+    "dummy.DummyRegressor",
+    "ensemble._hist_gradient_boosting.binning._BinMapper",
+    "preprocessing.FunctionTransformer",
+    "preprocessing.LabelBinarizer",
+    "preprocessing.LabelEncoder",
+    "preprocessing.OneHotEncoder",
+    "preprocessing.OrdinalEncoder",
+    "preprocessing.StandardScaler",
+    "tree.ExtraTreeClassifier",
+    "tree.ExtraTreeRegressor",
+)
+"""What stands within the two steps of a pipeline: encoders, and what estimators of the list make for themselves."""
 
 
 class SklearnModel:
@@ -77,7 +101,7 @@ def load(content: bytes, *, encoder: Encoder, problem: str, threads: int, classe
     """Load a pipeline.
 
     Raises:
-        PackageError: the file holds a type that none of the listed estimators has.
+        PackageError: the file holds a type that none of the listed estimators has, or is no such pipeline.
     """
     try:
         pipeline = skops.io.loads(content, trusted=_TRUSTED)
@@ -87,4 +111,65 @@ def load(content: bytes, *, encoder: Encoder, problem: str, threads: int, classe
             where="model file",
             remedy="train it with an estimator of the list in docs/authoring.md",
         ) from error
+    _check_pipeline(pipeline)
     return SklearnModel(pipeline, encoder=encoder, problem=problem, threads=threads, classes=classes)
+
+
+def _check_pipeline(pipeline: Any) -> None:
+    """Refuses what no training seals: skops itself makes every class of scikit-learn."""
+    steps = pipeline.steps if type(pipeline) is Pipeline else []
+    if [name for name, _ in steps] != list(_STEPS):
+        raise _refusal("a pipeline of an encoding step and an estimator was sealed, this is something else")
+    for name, step in steps:
+        if not _is_one(step, _STEPS[name]):
+            raise _refusal(f"its step {name!r} is {_name(step)}, which is not on the list")
+    last = pipeline[-1]
+    if _is_one(last, (_WRAPPER,)) and not _is_one(last.regressor_, list_estimators()):
+        raise _refusal(f"its estimator is {_name(last.regressor_)}, which is not on the list")
+    allowed = (*list_estimators(), _WRAPPER, *_INNER)
+    for found in _held(steps):
+        if not _is_one(found, allowed):
+            raise _refusal(f"it holds {_name(found)}, which no estimator of the list makes")
+
+
+def _held(root: Any) -> Iterator[BaseEstimator]:
+    """Every estimator that is to be reached from an object through attributes and containers."""
+    seen: dict[int, Any] = {}
+    waiting = [root]
+    while waiting:
+        item = waiting.pop()
+        if id(item) in seen or isinstance(item, type):
+            continue
+        seen[id(item)] = item
+        if isinstance(item, BaseEstimator):
+            yield item
+        if isinstance(item, dict):
+            waiting.extend(item.values())
+        elif isinstance(item, list | tuple | set | frozenset):
+            waiting.extend(item)
+        elif isinstance(item, np.ndarray):
+            waiting.extend(item.flat if item.dtype == object else ())
+        else:
+            waiting.extend(getattr(item, "__dict__", {}).values())
+
+
+def _is_one(found: Any, paths: Collection[str]) -> bool:
+    return any(path.endswith(f".{type(found).__name__}") and type(found) is _class_of(path) for path in paths)
+
+
+def _class_of(path: str) -> type[Any]:
+    module, _, name = path.rpartition(".")
+    found: type[Any] = getattr(importlib.import_module(f"sklearn.{module}"), name)
+    return found
+
+
+def _name(found: Any) -> str:
+    return f"{type(found).__module__}.{type(found).__qualname__}"
+
+
+def _refusal(what: str) -> PackageError:
+    return PackageError(
+        f"the model is not what the list of estimators allows: {what}",
+        where="model file",
+        remedy="train it with an estimator of the list in docs/authoring.md",
+    )

@@ -28,7 +28,7 @@ from millrace.training.isolated import Place, own_code, work
 from millrace.training.job import TrainingJob
 from millrace.training.rows import TrainingRows
 from millrace.training.run import LooseRun, go_on
-from millrace.training.software import lock_text, matches
+from millrace.training.software import lock_text, matches, require_pinned
 
 log = logging.getLogger(__name__)
 
@@ -87,13 +87,15 @@ def rebuild_release(
 
     Raises:
         ReleaseRefusedError: no such release.
-        RebuildError: no recipe, no such commit, or the snapshot is not what it was.
+        RebuildError: no recipe, no such commit, a library that nothing can install again, or the snapshot is not
+            what it was.
         TrainingError: the environment cannot be built, or the training failed.
         StopFitError: `stop` said so.
     """
     started = time.monotonic()
     release = Releases(settings).get(use_case, version)
     recipe = require_recipe(release.package, settings)
+    require_pinned(recipe.libraries)
     text = load_text(recipe.job, settings).encode()
     job = TrainingJob.from_bytes(text, where=f"recipe {recipe.digest}")
     recorded = _open(release.package, settings)

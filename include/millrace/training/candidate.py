@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from millrace.errors import MillraceError, TrainingError
 from millrace.package import (
     Encoder,
     FeatureSpec,
+    GoldenRows,
     Manifest,
     OnDemandFunctions,
     Package,
@@ -25,7 +27,14 @@ from millrace.package import (
 )
 from millrace.package.predictor import load_model
 from millrace.training.base import Fit, Trainer, TrainingData
-from millrace.training.check import check_computed, check_job, check_partitions, check_rows
+from millrace.training.check import (
+    check_computed,
+    check_fit,
+    check_job,
+    check_partitions,
+    check_predictions,
+    check_rows,
+)
 from millrace.training.encoding import encode_rows
 from millrace.training.golden import GoldenSearch, choose_golden
 from millrace.training.job import TrainingJob
@@ -96,6 +105,7 @@ def train_package(
     started = time.perf_counter()
     fit = prepared.trainer.fit(prepared.data, seed=job.use_case.seed, run=run)
     seconds = time.perf_counter() - started
+    check_fit(fit, where=_whose(job))
     count = prepared.record.rows
     log.info("%s of %s trained on %d rows in %.1f s", job.candidate, job.use_case.name, count, seconds)
     return seal_candidate(job, prepared, fit, store=store, seconds=seconds)
@@ -160,6 +170,7 @@ def seal_candidate(job: TrainingJob, prepared: Prepared, fit: Fit, *, store: Pat
 
     Raises:
         PackageError: the model is not read, or the store cannot be written to.
+        TrainingError: what it predicts is no prediction.
     """
     trainer, encoder, features = prepared.trainer, prepared.data.encoder, prepared.features
     manifest = Manifest(
@@ -175,7 +186,7 @@ def seal_candidate(job: TrainingJob, prepared: Prepared, fit: Fit, *, store: Pat
         facts={**fit.facts, "all_missing": prepared.all_missing},
         classes=list(job.use_case.classes),
     )
-    golden = choose_golden(prepared.golden, features, prepared.functions, _predictor(manifest, encoder, fit))
+    golden = _golden(job, prepared, _predictor(manifest, encoder, fit))
     package = seal_package(
         store,
         manifest,
@@ -189,6 +200,28 @@ def seal_candidate(job: TrainingJob, prepared: Prepared, fit: Fit, *, store: Pat
     size = sum(map(len, package.content.values()))
     metrics = {"train_rows": float(prepared.record.rows), "train_seconds": seconds, "package_bytes": float(size)}
     return Trained(package=package, metrics={**metrics, **fit.metrics})
+
+
+def _golden(job: TrainingJob, prepared: Prepared, predictor: Predictor) -> GoldenRows:
+    """Golden rows with predictions that are some; a reader outside Millrace may give or raise anything."""
+    try:
+        golden = choose_golden(prepared.golden, prepared.features, prepared.functions, predictor)
+        check_predictions(golden, job.use_case.problem, classes=len(job.use_case.classes), where=_whose(job))
+    except MillraceError:
+        raise
+    except (Exception, SystemExit) as error:
+        if ":" not in job.spec.trainer:
+            raise
+        raise TrainingError(
+            f"{prepared.trainer.model.format!r} is read, but predicts nothing: {type(error).__name__}: {error}",
+            where=_whose(job),
+            remedy="let what its `load` gives have score(matrix) -> float64 array, as millrace.package says",
+        ) from error
+    return golden
+
+
+def _whose(job: TrainingJob) -> str:
+    return f"{job.where}.trainer: {job.spec.trainer}"
 
 
 def _all_missing(data: TrainingData) -> list[str]:

@@ -9,22 +9,31 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from millrace.artifact import canonical
 from millrace.errors import SpecError, TrainingError
-from millrace.package import FeatureSpec, OnDemandFunctions
+from millrace.package import FeatureSpec, GoldenRows, OnDemandFunctions
 from millrace.package.golden import same_values
 from millrace.training.job import TrainingJob
 from millrace.training.weight import check_class_weight
 
 MIN_ROWS = 50
+_NEAR = 1e-6
+_BLUR = 1e-2  # of their deviation
 
 
 def check_job(job: TrainingJob) -> None:
-    """Refuse a candidate that names classes or features that there are not.
+    """Refuse a candidate that asks for classes or features as the use case has them not.
 
     Raises:
-        SpecError: `class_weight` or `monotone` names what the use case has not.
+        SpecError: `class_weight` or `monotone` names what the use case has not, or what no model can hold.
     """
     check_class_weight(job.use_case, job.spec, where=job.where)
+    if job.spec.monotone and job.use_case.problem == "multiclass":
+        raise SpecError(
+            "probabilities of several classes sum to 1: not all of them can rise or fall with a feature",
+            where=f"{job.where}.monotone",
+            remedy="take `monotone` away, or ask a binary or regression question",
+        )
     kinds = {column.name: column.kind for column in job.features.model}
     for name in job.spec.monotone:
         if kinds.get(name) != "number":
@@ -67,6 +76,13 @@ def checked_target(
             where=where,
             remedy="let label.expression give null where there is no label; such rows are left out",
         )
+    varied = len(target) > 0 and not (target == target[0]).all()
+    if problem == "regression" and varied and np.abs(labels - target).max() > _BLUR * float(labels.std()):
+        raise TrainingError(
+            f"labels around {labels.mean():g} differ by {labels.std():g} only, which float32 does not tell apart",
+            where=where,
+            remedy="let label.expression subtract what all have in common",
+        )
     if problem == "binary" and (odd := labels[(labels != 0) & (labels != 1)]).size:
         raise TrainingError(
             f"a label is {odd[0]:g}, binary labels are 0 and 1",
@@ -86,8 +102,14 @@ def check_variety(target: NDArray[Any], problem: str, *, classes: Sequence[str] 
     """Refuse labels that there is nothing to learn from.
 
     Raises:
-        TrainingError: all are the same, or (multiclass) a class has no row.
+        TrainingError: there are none, all are the same, or (multiclass) a class has no row.
     """
+    if not len(target):
+        raise TrainingError(
+            "no rows whose label was known in time",
+            where=where,
+            remedy="train on more partitions; for a search, lower tuning.folds so that the earliest is not predicted",
+        )
     if (target == target[0]).all():
         known = "a constant target" if problem == "regression" else "one class only"
         shown = repr(classes[int(target[0])]) if problem == "multiclass" else f"{target[0]:g}"
@@ -116,10 +138,13 @@ def check_early_stopping(
     """Refuse early stopping where the last partition, kept back, or what is left without it teaches nothing.
 
     Raises:
-        TrainingError: one partition only, one class in either part, or a class that is in the last one alone.
+        TrainingError: one partition only, one class in either part, a constant target in what is left, or a class
+            that is in the last one alone.
     """
     halves = [target[recent], target[~recent]]
-    vain = len(partitions) < 2 or (problem != "regression" and any((half == half[0]).all() for half in halves))
+    # A network or a forest of one value learns nothing, however the kept-back rows vary.
+    taught = halves if problem != "regression" else halves[1:]
+    vain = len(partitions) < 2 or any((half == half[0]).all() for half in taught)
     absent = [] if vain else _absent(halves[1], problem, classes)
     if vain or absent:
         why = f": before it, no row is of {', '.join(map(repr, absent))}" if absent else ""
@@ -162,6 +187,49 @@ def check_computed(rows: pa.RecordBatch, features: FeatureSpec, functions: OnDem
                 where=where,
                 remedy="build the training set again; the function, or what it computes with, changed since",
             )
+
+
+def check_fit(fit: Any, *, where: str) -> None:
+    """Refuse what a trainer gives back where it is no `Fit` of bytes and plain facts.
+
+    Raises:
+        TrainingError: it is something else.
+    """
+    try:
+        canonical(dict(fit.facts))
+        plain = isinstance(fit.content, bytes) and all(isinstance(value, int | float) for value in fit.metrics.values())
+    except (AttributeError, TypeError, ValueError):
+        plain = False
+    if not plain:
+        raise TrainingError(
+            "what the trainer's `fit` gives back is no Fit: bytes, facts as JSON has them, and numbers as metrics",
+            where=where,
+            remedy="correct the trainer; millrace.training.contract.TrainerContract tries it",
+        )
+
+
+def check_predictions(golden: GoldenRows, problem: str, *, classes: int, where: str) -> None:
+    """Refuse a model whose predictions of the golden rows are not one number a row, or no probabilities.
+
+    Raises:
+        TrainingError: another shape, NaN or infinity, or a probability outside of 0 to 1.
+    """
+    found = np.asarray(golden.predictions, np.float64)
+    rows = len(next(iter(golden.columns.values())))
+    expected = (rows, classes) if problem == "multiclass" else (rows,)
+    if found.shape != expected:
+        why = f"of shape {found.shape}, expected is {expected}"
+    elif faulty := int((~np.isfinite(found)).sum()):
+        why = f"no numbers, {faulty} of {found.size}"
+    elif problem != "regression" and ((found < -_NEAR) | (found > 1 + _NEAR)).any():
+        why = "no probabilities between 0 and 1"
+    else:
+        return
+    raise TrainingError(
+        f"the model's predictions of the golden rows are {why}",
+        where=where,
+        remedy="choose another trainer or estimator for these rows, or correct the trainer",
+    )
 
 
 def _absent(target: NDArray[Any], problem: str, classes: Sequence[str]) -> list[str]:

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
-from millrace.errors import SpecError, TrainingError
+from millrace.errors import MillraceError, PackageError, SpecError, TrainingError
+from millrace.package import Library, ModelFile
+from millrace.package.reader import find_loader
 from millrace.spec import CandidateSpec
 from millrace.spec.load import check_values
 from millrace.training.base import Trainer
@@ -26,7 +29,13 @@ from millrace.training.params import (
     given_params,
 )
 
-_PARTS = ("library", "model", "scaled", "fit")
+_PARTS: dict[str, Any] = {
+    "params": TrainerParams,
+    "library": Library,
+    "model": ModelFile,
+    "scaled": bool,
+    "fit": Callable,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +70,9 @@ def check_params(name: str, values: Mapping[str, Any], *, where: str) -> Trainer
     Raises:
         SpecError: no such trainer, an unknown parameter (with the nearest known one) or a wrong value.
     """
-    return check_values(_find(name, where).params, values, where=f"{where}.params")
+    params = _find(name, where).params
+    with _outside(name, "parameters cannot be checked", f"{where}.params"):
+        return check_values(params, values, where=f"{where}.params")
 
 
 def check_candidate(
@@ -85,21 +96,23 @@ def check_candidate(
         SpecError: as `check_params`, or the trainer has no such thing as is asked for.
     """
     params = check_params(spec.trainer, given_params(spec) if values is None else values, where=where)
-    if problem not in params.supported:
+    with _outside(spec.trainer, "Params cannot tell what they learn and can", f"{where}.trainer"):
+        supported, abilities = frozenset(params.supported), frozenset(params.abilities)
+    if problem not in supported:
         raise SpecError(
             f"trainer {spec.trainer!r} cannot learn a {problem} problem so",
             where=f"{where}.trainer",
-            remedy=f"it learns: {', '.join(sorted(params.supported))}; choose another trainer or estimator",
+            remedy=f"it learns: {', '.join(sorted(supported))}; choose another trainer or estimator",
         )
     for ability, key, what in _asked(spec, params, weighted=weighted):
-        if ability not in params.abilities:
+        if ability not in abilities:
             raise SpecError(
                 f"trainer {spec.trainer!r} has no {what}",
                 where=f"{where}.{key}",
                 remedy=f"take {key} out, or choose a trainer that has it",
             )
-    if isinstance(params, SklearnParams):
-        _make(spec.trainer, params, where)
+    if isinstance(params, SklearnParams) or ":" in spec.trainer:
+        _check_reader(spec.trainer, _make(spec.trainer, params, where), where)
     return params
 
 
@@ -124,16 +137,52 @@ def _make(name: str, params: TrainerParams, where: str) -> Trainer:
             remedy=f"pip install 'millrace[{name}]' -c constraints.txt",
         ) from error
     try:
-        trainer = getattr(module, known.name)(params)
+        with _outside(name, "cannot be made with its parameters", f"{where}.trainer"):
+            trainer = getattr(module, known.name)(params)
     except SpecError as error:
-        raise SpecError(error.what, where=f"{where}.{error.where}", remedy=error.remedy) from error
-    if absent := [part for part in _PARTS if not hasattr(trainer, part)]:
+        place = error.where if error.where.startswith(where) else f"{where}.{error.where}"
+        raise SpecError(error.what, where=place, remedy=error.remedy) from error
+    with _outside(name, "cannot tell what it is", f"{where}.trainer"):
+        absent = [part for part in _PARTS if not hasattr(trainer, part)]
+        wrong = [part for part, kind in _PARTS.items() if not isinstance(getattr(trainer, part, None), kind)]
+    if absent or wrong:
+        fault = f"lacks {', '.join(absent)}" if absent else f"has something else as {', '.join(wrong)}"
         raise SpecError(
-            f"{name!r} is no trainer: it lacks {', '.join(absent)}",
+            f"{name!r} is no trainer: it {fault}",
             where=f"{where}.trainer",
             remedy="give it what millrace.training.Trainer names",
         )
     return cast("Trainer", trainer)
+
+
+def _check_reader(name: str, trainer: Trainer, where: str) -> None:
+    """A model that nobody can read afterwards is not worth a training."""
+    try:
+        find_loader(trainer.model.format, name)
+    except PackageError as error:
+        raise SpecError(
+            f"the model of trainer {name!r} could not be read: {error.what}",
+            where=f"{where}.trainer",
+            remedy=error.remedy,
+        ) from error
+
+
+@contextmanager
+def _outside(name: str, what: str, where: str) -> Iterator[None]:
+    """Whatever the code of a trainer outside Millrace raises becomes a fault of the candidate that names it."""
+    try:
+        yield
+    except MillraceError:
+        raise
+    except (Exception, SystemExit) as error:
+        if ":" not in name:
+            raise
+        raise SpecError(
+            f"trainer {name!r}: {what}: {type(error).__name__}: {error}",
+            where=where,
+            remedy="correct the class: it is made by calling it with its `Params` alone, and is a "
+            "millrace.training.Trainer then",
+        ) from error
 
 
 def _asked(spec: CandidateSpec, params: TrainerParams, *, weighted: bool) -> Iterator[tuple[str, str, str]]:
@@ -173,9 +222,9 @@ def _find_outside(name: str, where: str) -> _Known:
     package = module.partition(".")[0]
     try:
         found = getattr(importlib.import_module(module), class_name, None)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise SpecError(
-            f"trainer {name!r} cannot be imported: {error}",
+            f"trainer {name!r} cannot be imported: {type(error).__name__}: {error}",
             where=where,
             remedy=f"install the package {package!r} in this environment, or correct `package.module:Class`",
         ) from error

@@ -14,7 +14,7 @@ from millrace.local.environment import inherit_environment
 from millrace.local.layout import MARKER, Layout
 from millrace.local.postgres import socket_folder
 from millrace.local.prepare import load_installation, prepare, read_password
-from millrace.settings import Settings
+from millrace.settings import Settings, readers
 
 
 @pytest.fixture
@@ -50,6 +50,13 @@ def test_settings_find_what_was_prepared(layout: Layout) -> None:
     assert settings.state_url == installation.environment["MILLRACE_STATE_URL"]
     assert settings.mlflow_url == installation.addresses["mlflow"]
     assert settings.serving_token
+
+
+def test_packages_that_read_models_are_named_to_tasks_and_the_online_service(layout: Layout) -> None:
+    installation = prepare(layout, {"MILLRACE_READERS": "shop_models, other_models"})
+    for environ in (installation.of_airflow(), installation.of_others()):
+        assert readers(environ) == {"shop_models", "other_models"}
+    assert readers(prepare(layout, {}).of_others()) == frozenset()
 
 
 def test_other_services_see_none_of_airflows_secrets(layout: Layout) -> None:

@@ -50,6 +50,11 @@ def not_utf8(count: int) -> pa.Array:
         ("binary", lambda rows: rows.slice(0, 3), "3 rows, needed are 50"),
         ("binary", lambda rows: put(rows, "label", [1.0] * 200), "one class only"),
         ("regression", lambda rows: put(rows, "label", [7.5] * 200), "a constant target"),
+        (
+            "regression",
+            lambda rows: put(rows, "label", [label + 1e8 for label in rows.column("label").to_pylist()]),
+            "float32 does not tell apart",
+        ),
         ("multiclass", lambda rows: put(rows, "label", [1.0] * 200), "one class only.*'middle'"),
         ("regression", lambda rows: labels(rows, {3: float("nan"), 9: None}), "2 of 200 labels are NaN or infinite"),
         ("regression", lambda rows: labels(rows, {3: float("inf")}), "1 of 200 labels"),
@@ -139,3 +144,30 @@ def test_the_lock_of_an_environment_is_sealed_with_the_model(tmp_path: Path) -> 
     assert locked.content["requirements.lock"] == b"xgboost==3.2.0\n"
     assert "requirements.lock" in locked.manifest.files
     assert "requirements.lock" not in plain.content
+
+
+@pytest.mark.parametrize("trainer", ["xgboost", "lightgbm", "torch"])
+def test_a_target_that_is_constant_but_for_the_partition_kept_back_is_refused(trainer: str, tmp_path: Path) -> None:
+    rows = rows_of("regression")
+    first = [month == MONTHS[0] for month in rows.column("partition").to_pylist()]
+    found = labels(rows, {place: 7.0 for place, early in enumerate(first) if early})
+    with pytest.raises(TrainingError, match="nothing to learn from"):
+        train(tmp_path, found, "regression", trainer=trainer, params={"early_stopping": 2})
+
+
+def test_a_model_that_predicts_no_numbers_is_not_sealed(tmp_path: Path) -> None:
+    rows = rows_of()
+    for name in ("size", "age", "warmth", "kind", "sky"):
+        rows = put(rows, name, [None] * rows.num_rows)
+    with pytest.raises(TrainingError, match="no numbers"):
+        train(tmp_path, rows, trainer="sklearn", params={"estimator": "naive_bayes.GaussianNB"})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_neighbours_take_categories_that_are_sparse_one_hot(tmp_path: Path) -> None:
+    rows = rows_of()
+    rows = put(rows, "kind", [f"kind {number % 150}" for number in range(rows.num_rows)])
+    asked = {"trainer": "sklearn", "params": {"estimator": "neighbors.KNeighborsClassifier"}}
+    found = [train(tmp_path / str(i), rows, **asked).package for i in range(2)]
+    assert found[0].digest == found[1].digest
+    assert found[0].probe() == 0

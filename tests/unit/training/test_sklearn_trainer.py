@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import skops.io
+from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
+from sklearn.ensemble import GradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import PolynomialFeatures, StandardScaler
+from sklearn.svm import SVC
 from tests.unit.training.synthetic import make_job, make_use_case, training_rows
 
 from millrace.errors import PackageError, TrainingError
@@ -105,6 +112,46 @@ def test_a_type_that_is_not_listed_is_never_made(packed: Any) -> None:
     encoder = Encoder.learn({"a": [1.0]}, {"a": "number"}, scaled=False)
     with pytest.raises(PackageError, match="types that are not trusted"):
         load_model("sklearn-skops", packed(Evil()), encoder=encoder, problem="binary", threads=1)
+
+
+def fitted(last: Any, *, columns: Any = None, **more: Any) -> bytes:
+    """A pipeline of the form that is sealed, around another estimator."""
+    columns = columns or ColumnTransformer([("numbers", "passthrough", [0])])
+    pipeline = Pipeline([("columns", columns), ("estimator", last), *more.items()])
+    rows, target = np.arange(20.0).reshape(-1, 1), np.arange(20) % 2
+    return skops.io.dumps(pipeline.fit(rows, target))
+
+
+def read(content: bytes) -> None:
+    encoder = Encoder.learn({"a": [1.0]}, {"a": "number"}, scaled=False)
+    load_model("sklearn-skops", content, encoder=encoder, problem="binary", threads=1)
+
+
+def test_a_pipeline_of_listed_classes_is_read() -> None:
+    read(fitted(LogisticRegression()))
+    read(fitted(GradientBoostingClassifier(n_estimators=2)))
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (lambda: fitted(SVC()), r"'estimator' is sklearn\.svm\._classes\.SVC, which is not on the list"),
+        (lambda: fitted(LogisticRegression(), columns=StandardScaler()), "'columns' is .*StandardScaler"),
+        (lambda: fitted(TransformedTargetRegressor(SVC(), transformer=StandardScaler())), "its estimator is .*SVC"),
+        (
+            lambda: fitted(LogisticRegression(), columns=ColumnTransformer([("n", PolynomialFeatures(), [0])])),
+            "it holds .*PolynomialFeatures",
+        ),
+        (lambda: fitted(StandardScaler(), more=LogisticRegression()), "this is something else"),
+        (lambda: skops.io.dumps(SVC()), "this is something else"),
+        (lambda: fitted(GradientBoostingClassifier(n_estimators=2, init=SVC(probability=True))), "it holds .*SVC"),
+    ],
+)
+def test_an_estimator_that_is_not_on_the_list_is_not_read_though_skops_trusts_it(
+    content: Callable[[], bytes], says: str
+) -> None:
+    with pytest.raises(PackageError, match=says):
+        read(content())
 
 
 def test_labels_an_estimator_cannot_learn_are_told_with_its_own_words(tmp_path: Path) -> None:
