@@ -9,6 +9,7 @@ from typing import Any
 
 from millrace.errors import FeatureError
 from millrace.features.compute import compile_table
+from millrace.features.label import label_faults
 from millrace.features.on_demand import on_demand_faults, service_faults
 from millrace.features.source import register_empty
 from millrace.lake.duck import connect
@@ -79,7 +80,7 @@ def _use_case_faults(
                 yield _unknown("clean column", name, clean, f"{where}: {place}")
     yield from _service_faults(domain, use_case, clean, where)
     yield from service_faults(domain, use_case, clean, where)
-    yield from _label_faults(connection, use_case, where)
+    yield from label_faults(connection, use_case, where)
 
 
 def _service_faults(
@@ -111,24 +112,6 @@ def _service_faults(
             where=f"{where}: features",
             remedy=f"rename it; kept names are {', '.join(sorted(reserved))}",
         )
-
-
-def _label_faults(connection: Any, use_case: UseCaseSpec, where: str) -> Iterable[FeatureError]:
-    import duckdb
-
-    label = use_case.label
-    expressions = [("expression", "label", label.expression, "VARCHAR" if use_case.classes else "DOUBLE")]
-    if label.weight:
-        expressions.append(("weight", "weight", label.weight, "DOUBLE"))
-    for key, noun, expression, kind in expressions:
-        try:
-            connection.execute(f"SELECT CAST(({expression}) AS {kind}) FROM {use_case.entity.source}")
-        except duckdb.Error as error:
-            yield FeatureError(
-                f"the {noun} does not compile: {error}",
-                where=f"{where}: label.{key}",
-                remedy="correct the expression",
-            )
 
 
 def _unknown(kind: str, name: str, known: Iterable[str], where: str) -> FeatureError:

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from millrace.errors import FeatureError
 from millrace.features.base import EVENT_TIMESTAMP, INSTANT
+from millrace.features.label import label_faults
 from millrace.features.source import plain_view
 from millrace.lake import Table
 from millrace.lake.duck import arrow, connect
@@ -22,7 +23,8 @@ def entity_table(use_case: UseCaseSpec, domain: DomainSpec, partition: str, *, l
     """Entity rows of one partition, ordered by time and key.
 
     Raises:
-        FeatureError: no clean rows of the partition, or a column the spec names is missing.
+        FeatureError: no clean rows of the partition, a column the spec names is missing, or label or weight is no
+            number of the row alone.
     """
     entity = use_case.entity
     source = Table(lake, domain.clean_table(entity.source))
@@ -36,7 +38,9 @@ def entity_table(use_case: UseCaseSpec, domain: DomainSpec, partition: str, *, l
     try:
         connection.register("clean", source.read(partitions=[partition]))
         plain_view(connection, entity.source, "clean")
-        rows = arrow(_run(connection, _select(use_case, domain), use_case))
+        for fault in label_faults(connection, use_case, f"use_cases/{use_case.name}.yaml"):
+            raise fault
+        rows = _run(connection, _select(use_case, domain), use_case)
     finally:
         connection.close()
     instants = {EVENT_TIMESTAMP, "label_known_at"}
@@ -78,14 +82,14 @@ def _placed(rows: pa.Table, use_case: UseCaseSpec) -> pa.Table:
     return rows.set_column(rows.column_names.index("label"), "label", pc.cast(places, pa.float64()))
 
 
-def _run(connection: Any, query: str, use_case: UseCaseSpec) -> Any:
+def _run(connection: Any, query: str, use_case: UseCaseSpec) -> pa.Table:
     import duckdb
 
     try:
-        return connection.sql(query)
+        return arrow(connection.sql(query))
     except duckdb.Error as error:
         raise FeatureError(
             f"the entity rows cannot be made: {error}",
             where=f"use_cases/{use_case.name}.yaml: entity, label, features.row, on_demand",
-            remedy="correct the column or expression; `millrace check` names it",
+            remedy="correct the column or expression; where single values do not convert, TRY_CAST gives null for them",
         ) from error

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from sqlalchemy import create_engine, make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import create_engine, make_url, text
+from sqlalchemy.exc import DatabaseError, OperationalError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from millrace.errors import RegistryError, RegistryUnavailableError
@@ -39,6 +39,7 @@ def connect(settings: Settings) -> Any:
 
     Raises:
         RegistryUnavailableError: the database cannot be opened.
+        RegistryError: it is damaged.
     """
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
@@ -66,12 +67,20 @@ def answering(what: str, settings: Settings) -> Iterator[None]:
 
     Raises:
         RegistryUnavailableError: it does not answer, or its database does not.
-        RegistryError: it refuses.
+        RegistryError: it refuses, or its database is damaged.
     """
     from mlflow.exceptions import MlflowException
 
     try:
         yield
+    except SQLAlchemyError as error:  # MLflow passes on what its database says before its tables stand
+        raise _broken(error, what, settings) from error
+    except OSError as error:
+        raise RegistryUnavailableError(
+            f"MLflow's files cannot be read or written: {error}",
+            where=f"{what} at {settings.mlflow_url}",
+            remedy="see that there is room and that this user may write there, then run the task again",
+        ) from error
     except MlflowException as error:
         if not _is_away(error):
             raise RegistryError(
@@ -131,14 +140,50 @@ def _embedded(settings: Settings) -> Any:
     from mlflow import MlflowClient
 
     if settings.mlflow_url.startswith("sqlite:///"):
-        Path(settings.mlflow_url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(Path(settings.mlflow_url.removeprefix("sqlite:///")).parent)
     _require_database(settings.mlflow_url)
-    client = MlflowClient(tracking_uri=settings.mlflow_url, registry_uri=settings.mlflow_url)
+    with answering("opening the database", settings):
+        client = MlflowClient(tracking_uri=settings.mlflow_url, registry_uri=settings.mlflow_url)
     if settings.mlflow_url not in _started:
         with exclusive(settings, "mlflow.start"), answering("opening the database", settings):
             client.search_experiments(max_results=1)
         _started.add(settings.mlflow_url)
     return client
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RegistryUnavailableError(
+            f"the folder of MLflow's database cannot be made: {error}",
+            where=str(folder),
+            remedy="correct MILLRACE_MLFLOW_URL, or make the folder writable for this user",
+        ) from error
+
+
+def _broken(error: SQLAlchemyError, what: str, settings: Settings) -> RegistryError:
+    """What a database says that is there: it may be busy for now, or damaged for good."""
+    where = f"{what} at {make_url(settings.mlflow_url).render_as_string()}"
+    if not isinstance(error, OperationalError):
+        return _damaged(error, where)
+    return RegistryUnavailableError(
+        f"MLflow's database does not answer: {_told(error)}",
+        where=where,
+        remedy="see that it is up and that this user may write to it, then run the task again",
+    )
+
+
+def _damaged(error: SQLAlchemyError, where: str) -> RegistryError:
+    return RegistryError(
+        f"MLflow's database cannot be read: {_told(error)}",
+        where=where,
+        remedy="restore it from a backup, or move it away: MLflow then begins an empty one",
+    )
+
+
+def _told(error: SQLAlchemyError) -> str:
+    return str(getattr(error, "orig", None) or error).partition("\n")[0]
 
 
 def _load_headers_without_feast() -> None:
@@ -165,8 +210,12 @@ def _load_headers_without_feast() -> None:
 def _require_database(url: str) -> None:
     """MLflow itself tries for a hundred seconds to open what cannot be opened."""
     try:
-        create_engine(url, poolclass=NullPool).connect().close()
+        with create_engine(url, poolclass=NullPool).connect() as connection:
+            if url.startswith("sqlite"):
+                connection.execute(text("PRAGMA schema_version"))  # the first to look into the file
     except SQLAlchemyError as error:
+        if type(error) is DatabaseError:
+            raise _damaged(error, make_url(url).render_as_string()) from error
         raise RegistryUnavailableError(
             f"MLflow's database cannot be opened: {error}".splitlines()[0],
             where=make_url(url).render_as_string(),

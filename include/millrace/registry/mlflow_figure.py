@@ -43,7 +43,8 @@ def _points(moment: int, metrics: Mapping[str, float], content: RunContent) -> I
     from mlflow.entities import Metric
 
     for name, value in sorted(metrics.items()):
-        yield Metric(name, float(value), moment, 0)
+        if name not in content.curves:  # the curve ends in it; a point at step 0 would stand before its first
+            yield Metric(name, float(value), moment, 0)
     for name, curve in sorted(content.curves.items()):
         for step, value in curve:
             yield Metric(name, float(value), moment + step, step)

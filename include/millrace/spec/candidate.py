@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, FiniteFloat, StringConstraints, model_validator
 
 from millrace.spec.base import ColumnName, Name, Spec
 
@@ -45,8 +45,8 @@ class FloatRange(Spec):
     """
 
     type: Literal["float"]
-    low: float
-    high: float
+    low: FiniteFloat
+    high: FiniteFloat
     step: Annotated[float, Field(gt=0)] | None = None
     log: bool = False
 
@@ -143,7 +143,7 @@ class CandidateSpec(Spec):
     trainer: str
     params: dict[str, Any] = {}
     tuning: TuningSpec | None = None
-    class_weight: Literal["balanced"] | dict[str, Annotated[float, Field(gt=0)]] | None = None
+    class_weight: Literal["balanced"] | dict[str, Annotated[FiniteFloat, Field(gt=0)]] | None = None
     monotone: dict[ColumnName, Literal["increasing", "decreasing"]] = {}
     workers: Annotated[int, Field(ge=1, le=256)] = 1
     resources: ResourceSpec = ResourceSpec()

@@ -20,6 +20,8 @@ from millrace.spec.use_case import UseCaseSpec
 
 SpecT = TypeVar("SpecT", bound=Spec)
 Kind = Literal["domains", "use_cases", "policies"]
+_PLAIN = {"literal_error", "string_type", "int_type", "float_type", "bool_type", "list_type", "too_short"}
+"""Faults of a mapping, or of one in place of something else, whose message does not say where it stands."""
 _BaseLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -115,7 +117,7 @@ def check_values(model: type[SpecT], values: Mapping[str, Any], *, where: str) -
 
 def _explain(where: str, model: type[Spec], error: ValidationError) -> SpecError:
     faults, remedies = [], []
-    for fault in error.errors():
+    for fault in _told(model, error):
         place = ".".join(str(part) for part in _keys(model, fault["loc"])) or "(the whole)"
         if fault["type"] == "extra_forbidden":
             known = _keys_at(model, fault["loc"][:-1])
@@ -125,13 +127,54 @@ def _explain(where: str, model: type[Spec], error: ValidationError) -> SpecError
         elif fault["type"] == "missing":
             faults.append(f"key {place!r} is missing")
             remedies.append(f"add {place!r}")
-        elif isinstance(fault["input"], Mapping):  # a rule between keys, which the message names
-            faults.append(fault["msg"].removeprefix("Value error, "))
+        elif fault["type"].startswith("union_tag_") and (kinds := _kinds(_walk(model, fault["loc"])[1])):
+            said, remedy = _explain_kind(place, fault, list(kinds))
+            faults.append(said)
+            remedies.append(remedy)
+        elif (
+            isinstance(fault["input"], Mapping) and fault["type"] not in _PLAIN
+        ):  # a rule between keys, which the message names
+            faults.append(_message(fault))
             remedies.append("correct the keys it names" if not fault["loc"] else f"correct {place!r}")
         else:
-            faults.append(f"{place}: {fault['msg'].removeprefix('Value error, ')} (is {_short(fault['input'])})")
+            faults.append(f"{place}: {_message(fault)} (is {_short(fault['input'])})")
             remedies.append(f"correct {place!r}")
     return SpecError("; ".join(faults), where=where, remedy="; ".join(dict.fromkeys(remedies)))
+
+
+def _told(model: type[Spec], error: ValidationError) -> list[Any]:
+    """The faults; where a value may have several forms, one fault for all of them, or those of the form it has."""
+    found: dict[Any, Any] = {}
+    places = [fault["loc"] for fault in error.errors()]
+    for number, fault in enumerate(error.errors()):
+        place = fault["loc"]
+        if not place or _form(_walk(model, place[:-1])[1], place[-1]) is None:
+            found[number] = fault
+        elif any(len(other) > len(place) and other[: len(place) - 1] == place[:-1] for other in places):
+            continue
+        elif place[:-1] in found:
+            found[place[:-1]]["msg"] += " or " + _message(fault).removeprefix("Input should be ")
+        else:
+            found[place[:-1]] = {**fault, "msg": _message(fault)}
+    return list(found.values())
+
+
+def _message(fault: Mapping[str, Any]) -> str:
+    if fault["type"] in {"dict_type", "model_type", "model_attributes_type"}:
+        return "Input should be a mapping of keys to values"
+    if fault["type"] == "too_short":
+        return f"Input should have at least {fault['ctx']['min_length']} of what belongs there"
+    return str(fault["msg"]).removeprefix("Value error, ")
+
+
+def _explain_kind(place: str, fault: Any, kinds: list[str]) -> tuple[str, str]:
+    """What is said of a mapping whose key that tells its kind is missing or wrong, and the remedy."""
+    key = str(fault["ctx"]["discriminator"]).strip("'")
+    if fault["type"] == "union_tag_not_found":
+        return f"key '{place}.{key}' is missing", f"add `{key}: {' | '.join(kinds)}`"
+    near = difflib.get_close_matches(str(fault["ctx"]["tag"]), kinds, n=1)
+    remedy = f"did you mean {near[0]!r}?" if near else f"write `{key}: {' | '.join(kinds)}`"
+    return f"{place}.{key}: {fault['ctx']['tag']!r} is none of {', '.join(kinds)}", remedy
 
 
 def _keys_at(model: type[Spec], place: tuple[int | str, ...]) -> list[str]:
@@ -148,7 +191,8 @@ def _walk(model: type[Spec], place: tuple[int | str, ...]) -> tuple[list[int | s
     found: Any = model
     keys: list[int | str] = []
     for part in place:
-        if (chosen := _tagged(found).get(str(part))) is not None:
+        chosen = _tagged(found).get(str(part)) or _kinds(found).get(str(part)) or _form(found, part)
+        if chosen is not None:
             found = chosen
             continue
         keys.append(part)
@@ -165,6 +209,32 @@ def _tagged(annotation: Any) -> dict[str, Any]:
             if isinstance(note, Tag):
                 found[note.tag] = typing.get_args(member)[0]
     return found
+
+
+def _kinds(annotation: Any) -> dict[str, Any]:
+    """Kind → model, where each of several models has a key of its own value that tells it from the others."""
+    found: dict[str, Any] = {}
+    for member in _members(annotation):
+        for field in getattr(member, "model_fields", {}).values():
+            if field.is_required() and typing.get_origin(field.annotation) is Literal:
+                found |= dict.fromkeys(map(str, typing.get_args(field.annotation)), member)
+    return found
+
+
+def _form(annotation: Any, part: int | str) -> Any:
+    """The type that pydantic names so, where a value may have one of several that no key tells apart."""
+    members = [] if _tagged(annotation) or _kinds(annotation) else _members(annotation)
+    for member in members if len(members) > 1 else []:
+        origin = typing.get_origin(member)
+        name = "literal" if origin is Literal else getattr(origin or member, "__name__", "")
+        if str(part).partition("[")[0] == name:
+            return member
+    return None
+
+
+def _members(annotation: Any) -> list[Any]:
+    is_union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
+    return [item for item in typing.get_args(annotation) if item is not type(None)] if is_union else []
 
 
 def _value_type(annotation: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import logging
 import shutil
 import time
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from millrace.artifact import DatasetRef, ModelRef, canonical, digest_of, iso
 from millrace.errors import MillraceError
@@ -120,7 +121,7 @@ def _train_and_log(
     run_id = log_candidate(
         use_case,
         model,
-        {**manifest.params, "seed": manifest.seed},
+        {**manifest.params, "seed": manifest.seed, **_asked(job)},
         outcome.metrics,
         package.folder,
         settings=settings,
@@ -283,6 +284,17 @@ def _figures(tuned: Tuned) -> tuple[dict[str, float], Curves]:
         metrics[f"untuned_{tuned.metric}"] = tuned.untuned
     metrics |= {f"importance.{name}": share for name, share in tuned.importance.items()}
     return metrics, {f"trial_{tuned.metric}": sorted(values)}
+
+
+def _asked(job: TrainingJob) -> dict[str, Any]:
+    """What decides the model beside the trainer's own parameters; how many workers in any case."""
+    asked = {
+        "class_weight": job.spec.class_weight,
+        "monotone": job.spec.monotone,
+        "label.weight": job.use_case.label.weight,
+        "environment.lock": hashlib.sha256(job.lock.encode()).hexdigest() if job.lock else "",
+    }
+    return {"workers": job.spec.workers, **{name: value for name, value in asked.items() if value}}
 
 
 def _content(outcome: Outcome, folder: Path) -> RunContent:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from millrace.errors import TrainingError
 from millrace.package.predictor import load_model
 from millrace.training.base import Trainer, TrainingData, Watch
+from millrace.training.check import check_fit
 from millrace.training.fold import Fold, FoldData, encode_fold
 from millrace.training.job import TrainingJob
 from millrace.training.params import TrainerParams
@@ -134,7 +137,14 @@ class Judge:
             curves |= {f"{data.fold.validated}/{name}": points for name, points in run.curves.items()}
             last = watched({name: points[-1][1] for name, points in run.curves.items()})
             losses.append(0.0 if last is None else last)
-        return Judged(value=float(np.mean(values)), curves=curves)
+        value = float(np.mean(values))
+        if math.isnan(value):  # a study would take it for a trial that was broken off, and try it for ever
+            raise TrainingError(
+                "the metric of the trial is no number",
+                where=f"{self.job.where}.tuning",
+                remedy="look at what the trainer predicts for the folds",
+            )
+        return Judged(value=value, curves=curves)
 
     def trainer(self, params: Mapping[str, Any], *, threads: int | None = None) -> Trainer:
         """The trainer of a trial; it keeps no checkpoints, for the study is what a search goes on from."""
@@ -149,6 +159,7 @@ class Judge:
 
         use_case, train = self.job.use_case, self._given(number, data)
         fit = trainer.fit(train, seed=self.seed, run=run)
+        check_fit(fit, where=f"{self.job.where}.trainer: {self.job.spec.trainer}")
         model = load_model(
             trainer.model.format,
             fit.content,

@@ -17,7 +17,7 @@ from millrace.training import optuna_study as studies
 from millrace.training.judge import Judge
 from millrace.training.run import StopFitError
 from millrace.training.search_space import Item, labels
-from millrace.training.tuning import Search
+from millrace.training.tuning import LATE, Search
 
 log = logging.getLogger(__name__)
 _FAILURES = 3
@@ -137,7 +137,7 @@ class _Trial:
 
         def stop() -> bool:
             if late and time.monotonic() >= self.runner.until:
-                raise _LateError("the minutes of the search are over")
+                raise _LateError(LATE)
             return self.runner.ends()
 
         try:

@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from millrace.errors import StateUnavailableError
 from millrace.spec.candidate import Choice, IntRange, SearchSpace
 from millrace.training.search_space import Item, label_of, labels, value_of
-from millrace.training.tuning import Search, TrialRecord
+from millrace.training.tuning import LATE, Search, TrialRecord
 
 HEARTBEAT_S, GRACE_S = 10, 60
 UNTUNED, ERROR, CURVES, OWNER = "untuned", "error", "curves", "owner"
@@ -53,6 +53,17 @@ def open_study(search: Search) -> optuna.Study:
         with quiet():
             study.set_metric_names([search.metric])
     return study
+
+
+def renew(study: optuna.Study, search: Search) -> optuna.Study:
+    """A study all of whose proposals failed is begun anew: a full disk of then must not decide for ever."""
+    trials = study.get_trials(deepcopy=False)
+    lively = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
+    failed = any(trial.user_attrs.get(ERROR, LATE) != LATE for trial in trials)
+    if not failed or any(trial.state in lively and UNTUNED not in trial.user_attrs for trial in trials):
+        return study
+    optuna.delete_study(study_name=search.study, storage=open_storage(search.storage))
+    return open_study(search)
 
 
 def enqueue_start(study: optuna.Study, search: Search) -> None:

@@ -14,6 +14,8 @@ from typing import Any
 import orjson
 
 from millrace.artifact import PlainValue
+from millrace.errors import PackageError
+from millrace.package import Package
 from millrace.training.run import Curves
 
 log = logging.getLogger(__name__)
@@ -46,13 +48,14 @@ class Outcome(PlainValue):
 
     def store(self, folder: Path) -> None:
         """Write it beside, then rename."""
+        folder.mkdir(parents=True, exist_ok=True)
         fresh = folder / f".{_FILE}.{os.getpid()}"
         fresh.write_bytes(orjson.dumps(self.to_dict()))
         fresh.replace(folder / _FILE)
 
 
 def load_outcome(folder: Path, *, packages: Path) -> Outcome | None:
-    """The outcome kept in a folder; None where there is none, or its package is gone.
+    """The outcome kept in a folder; None where there is none, or its package is gone or damaged.
 
     Args:
         folder: of the training.
@@ -69,26 +72,29 @@ def load_outcome(folder: Path, *, packages: Path) -> Outcome | None:
     plain["metrics"] = {name: _number(value) for name, value in plain["metrics"].items()}
     plain["samples"] = [(at, {name: _number(value) for name, value in found.items()}) for at, found in plain["samples"]]
     outcome = Outcome.from_dict(plain)
-    if not (packages / outcome.package).is_dir():
-        log.warning("package %s of a training that was over is gone; it is trained again", outcome.package)
+    try:
+        Package.open(packages / outcome.package, outcome.package)
+    except PackageError as error:
+        log.warning("the package of a training that was over cannot be read; it is trained again: %s", error)
         return None
     return outcome
 
 
 def write_trials(trials: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Write the trials of a tuning as a table for people: number, state, value, seconds, then each parameter.
+    """Write the trials of a tuning as a table for people: how each ended, its parameters, and why it failed.
 
     Args:
-        trials: `number`, `state`, `value`, `seconds` and `params` of each.
+        trials: `number`, `state`, `value`, `seconds`, `params` and `error` of each.
         path: CSV file.
     """
     names = sorted({name for trial in trials for name in trial["params"]})
     facts = ("number", "state", "value", "seconds")
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow([*facts, *names])
+        writer.writerow([*facts, *names, "error"])
         for trial in trials:
-            writer.writerow([*(trial[name] for name in facts), *(trial["params"].get(name) for name in names)])
+            tried = (trial["params"].get(name) for name in names)
+            writer.writerow([*(trial[name] for name in facts), *tried, trial["error"]])
 
 
 def _number(value: float | None) -> float:

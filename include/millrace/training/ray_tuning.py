@@ -25,11 +25,10 @@ from millrace.training import optuna_study as studies
 from millrace.training.judge import Judge
 from millrace.training.optuna_search import propose, thinned
 from millrace.training.run import StopFitError
-from millrace.training.tuning import Search
+from millrace.training.tuning import LATE, Search
 
 log = logging.getLogger(__name__)
 _TRIES_MORE, _FAILURES, _BEAT_S = 2, 3, 10.0
-_LATE = "the minutes of the search are over"
 _VALUE, _STEP, _CURVES, _FAULT = "value", "step", "curves", "fault"
 _JUDGES: dict[str, Judge] = {}
 """The judge of a study, once in each process of Ray's: its folds are in the library's form only once."""
@@ -191,7 +190,7 @@ class _Ledger:
         """Put the trials that were broken off back, or count them as those that the minutes ended."""
         for trial in self.running.values():
             if not again:
-                trial.set_user_attr(studies.ERROR, _LATE)
+                trial.set_user_attr(studies.ERROR, LATE)
             self.study.tell(trial, state=TrialState.FAIL)
             if again:
                 with studies.quiet():

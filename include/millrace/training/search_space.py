@@ -9,8 +9,8 @@ from millrace.artifact import canonical
 from millrace.errors import SpecError
 from millrace.spec import CandidateSpec
 from millrace.spec.candidate import Choice, FloatRange, IntRange, SearchSpace
-from millrace.training.params import TrainerParams
-from millrace.training.registry import check_params
+from millrace.training.params import SklearnParams, TrainerParams
+from millrace.training.registry import build_trainer, check_params
 
 _NEAR = 1e-9
 Item = IntRange | FloatRange | Choice
@@ -31,7 +31,9 @@ def check_space(candidate: CandidateSpec, *, where: str) -> None:
     for name, item in candidate.tuning.space.items():
         for value in item.choices if isinstance(item, Choice) else (item.low, item.high):
             try:
-                check_params(candidate.trainer, merged(candidate.params, {name: value}), where=where)
+                values = merged(candidate.params, {name: value})
+                if isinstance(check_params(candidate.trainer, values, where=where), SklearnParams):
+                    build_trainer(candidate.trainer, values, where=where)  # the estimator knows its own settings
             except SpecError as error:
                 place = f"{where}.tuning.space.{name}"
                 raise SpecError(f"{value!r} cannot be tried: {error.what}", where=place, remedy=error.remedy) from error

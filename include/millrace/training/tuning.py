@@ -22,9 +22,13 @@ from millrace.training.registry import build_trainer
 from millrace.training.rows import TrainingRows, as_rows
 from millrace.training.run import Curves, go_on
 from millrace.training.search_space import changes, check_space, start_values
+from millrace.training.software import code_digest
 
 log = logging.getLogger(__name__)
 _FORMAT = 1
+LATE = "the minutes of the search are over"
+"""Why a trial was broken off that is no fault of what it tried."""
+_TELLING = 3
 Direction = Literal["maximize", "minimize"]
 
 
@@ -145,6 +149,11 @@ class Tuned:
     study: str
     folds: list[Fold]
 
+    @property
+    def best(self) -> TrialRecord:
+        """The trial whose parameters these are: the first of that value."""
+        return next(trial for trial in self.trials if trial.value == self.value)
+
 
 def tune(
     job: TrainingJob,
@@ -173,7 +182,7 @@ def tune(
 
     Raises:
         SpecError: the candidate has no tuning, or its space is not one of the trainer.
-        TrainingError: there are too few partitions, or no trial came to an end.
+        TrainingError: there are too few partitions, no trial came to an end, or every proposed one failed.
         StateUnavailableError: the storage does not answer.
         StopFitError: `stop` was true.
     """
@@ -182,7 +191,7 @@ def tune(
     started, rows = time.perf_counter(), as_rows(rows)
     search, folds = plan_search(job, rows, storage=storage, seed=seed)
     with optuna_study.reachable():
-        study = optuna_study.open_study(search)
+        study = optuna_study.renew(optuna_study.open_study(search), search)
         search = optuna_study.resume(study, search)
         if optuna_study.is_open(study, search):
             if spread is not None:
@@ -192,6 +201,7 @@ def tune(
         trials = optuna_study.read_trials(study, search.space)
         importance = optuna_study.weigh(study, search.space)
     best = _best(trials, search)
+    _check_proposals(trials, where=job.where)
     log.info(
         "%s: best of %d trials is %s %.5f, in %.1f s",
         job.where, len(trials), search.metric, best.value, time.perf_counter() - started,
@@ -253,6 +263,7 @@ def _inputs(job: TrainingJob, rows: TrainingRows, folds: list[Fold], library: st
             "folds": [[list(fold.trained), fold.validated] for fold in folds],
             "rows": rows.digest,
             "library": library,
+            "code": code_digest(),
             "seed": seed,
         }
     )
@@ -268,3 +279,15 @@ def _best(trials: list[TrialRecord], search: Search) -> TrialRecord:
             remedy="correct tuning.space, or give tuning.minutes more",
         )
     return min(complete, key=lambda item: (search.sign * float(item.value or 0.0), item.number))
+
+
+def _check_proposals(trials: list[TrialRecord], *, where: str) -> None:
+    """A search in which all but the spec's own parameters failed found nothing, and says so."""
+    proposed = [item for item in trials if not item.untuned]
+    failed = [item for item in proposed if item.state == "failed" and item.error != LATE]
+    if not failed or any(item.state != "failed" for item in proposed):
+        return
+    what = f"all {len(failed)} proposed trials failed; the first one, {dict(failed[0].params)}: {failed[0].error}"
+    if len(failed) >= _TELLING:
+        raise TrainingError(what, where=f"{where}.tuning.space", remedy="correct tuning.space; see the task's log")
+    log.warning("%s: %s; the spec's own parameters are taken", where, what)

@@ -17,10 +17,10 @@ def class_names(use_case: UseCaseSpec) -> list[str]:
 
 
 def check_class_weight(use_case: UseCaseSpec, spec: CandidateSpec, *, where: str) -> None:
-    """Refuse weights of classes that there are not.
+    """Refuse weights of classes that there are not, and those that are no 32-bit number above 0.
 
     Raises:
-        SpecError: a regression, or an unknown class.
+        SpecError: a regression, an unknown class, or a weight out of range.
     """
     if not spec.class_weight:
         return
@@ -33,6 +33,14 @@ def check_class_weight(use_case: UseCaseSpec, spec: CandidateSpec, *, where: str
         raise SpecError(
             f"no class {odd[0]!r}", where=f"{where}.class_weight", remedy=f"classes are: {', '.join(known)}"
         )
+    if isinstance(spec.class_weight, dict):
+        for name, weight in spec.class_weight.items():
+            if not _usable(np.array([weight], np.float64))[0]:
+                raise SpecError(
+                    f"class {name!r} weighs {weight:g}, which a 32-bit number cannot hold",
+                    where=f"{where}.class_weight.{name}",
+                    remedy="write weights relative to each other, such as 1 and 20",
+                )
 
 
 def row_weights(
@@ -56,14 +64,27 @@ def row_weights(
     weights = np.ones(len(target)) if own is None else own
     if spec.class_weight:
         weights = weights * _of_classes(use_case, spec, target)[target.astype(np.int64)]
-    narrow = weights.astype(np.float32)
-    if faulty := np.flatnonzero(~(np.isfinite(narrow) & (narrow > 0))).tolist():
+    if own is not None and (faulty := np.flatnonzero(~_usable(own)).tolist()):
         raise TrainingError(
-            f"{len(faulty)} of {len(target)} weights are no numbers above 0; the first is {weights[faulty[0]]:g}",
+            f"{len(faulty)} of {len(target)} weights are no numbers above 0; the first is {own[faulty[0]]:g}",
             where=where,
             remedy="let label.weight give a number above 0 for each row; to leave a row out, give it no label",
         )
-    return narrow
+    if faulty := np.flatnonzero(~_usable(weights)).tolist():
+        factors = "class_weight" if own is None else "label.weight times class_weight"
+        raise TrainingError(
+            f"{factors} of {len(faulty)} of {len(target)} rows is no 32-bit number above 0; "
+            f"the first is {weights[faulty[0]]:g}",
+            where=f"class_weight of the candidate, on {where}",
+            remedy="write the weights in class_weight relative to each other, such as 1 and 20",
+        )
+    return weights.astype(np.float32)
+
+
+def _usable(weights: NDArray[np.float64]) -> NDArray[np.bool_]:
+    with np.errstate(over="ignore", under="ignore"):
+        narrow = weights.astype(np.float32)
+    return np.asarray(np.isfinite(narrow) & (narrow > 0))
 
 
 def _of_classes(use_case: UseCaseSpec, spec: CandidateSpec, target: NDArray[Any]) -> NDArray[np.float64]:

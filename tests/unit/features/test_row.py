@@ -60,3 +60,31 @@ def test_weights_stand_beside_the_label_only_where_they_are_asked_for(lake: str)
     weighed = entity_table(labelled("regression", "size", "size / 2"), DOMAIN, "2020-01", lake=lake)
     assert weighed.column("label_weight").to_pylist() == [0.5, 1.0, 1.5, 2.0]
     assert weighed.drop_columns(["label_weight"]).equals(plain)
+
+
+@pytest.mark.parametrize(
+    ("expression", "weight", "says", "place"),
+    [
+        ("size * random()", "", "calls random, which gives another value at every run", "label.expression"),
+        ("size", "epoch(now())", "the weight calls now", "label.weight"),
+        ("size", "size / sum(size) OVER ()", "by a window", "label.weight"),
+        ("max(size)", "", "an aggregate over many rows", "label.expression"),
+        ("size", "(SELECT 1.0)", "a query of its own", "label.weight"),
+        ("size", "town", "the weight is VARCHAR, not a number", "label.weight"),
+        ("sold_at", "", "the label is TIMESTAMP, not a number", "label.expression"),
+    ],
+)
+def test_what_is_no_number_of_the_row_alone_makes_no_training_set(
+    lake: str, expression: str, weight: str, says: str, place: str
+) -> None:
+    with pytest.raises(FeatureError, match=says) as raised:
+        entity_table(labelled("regression", expression, weight), DOMAIN, "2020-01", lake=lake)
+    assert raised.value.where.endswith(place)
+    assert raised.value.remedy
+
+
+def test_a_value_that_does_not_convert_is_told_with_its_spec(lake: str) -> None:
+    with pytest.raises(FeatureError, match="'x'") as raised:
+        entity_table(labelled("regression", "CAST(town AS DOUBLE)"), DOMAIN, "2020-01", lake=lake)
+    assert "use_cases/" in raised.value.where
+    assert "TRY_CAST" in raised.value.remedy

@@ -9,6 +9,7 @@ from millrace.errors import SpecError
 from millrace.spec import load_domain, load_use_case
 
 DOMAIN, USE_CASE = "domains/flights.yaml", "use_cases/flight_delay.yaml"
+_TYPES = "add `type: int | float | categorical`"
 
 
 def fault(dags: Path, file: str, before: str, after: str) -> SpecError:
@@ -50,6 +51,37 @@ def test_a_rule_between_keys_is_told_without_the_whole_file(dags: Path) -> None:
     assert error.what.startswith("features ['dep_delay'] are declared as leaks")
     assert "(the whole)" not in str(error)
     assert "{'name'" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "what", "remedy"),
+    [
+        (
+            "class_weight",
+            "even",
+            "candidates.own.class_weight: Input should be 'balanced' or a mapping",
+            "class_weight'",
+        ),
+        (
+            "class_weight",
+            "{a: -1}",
+            "candidates.own.class_weight.a: Input should be greater than 0 (is -1)",
+            "weight.a'",
+        ),
+        ("tuning", "{space: {x: {low: 1, high: 2}}}", "key 'candidates.own.tuning.space.x.type' is missing", _TYPES),
+        ("tuning", "{space: {x: {type: flt, low: 1}}}", "space.x.type: 'flt' is none of int, float, cat", "'float'?"),
+        ("tuning", "{space: {x: {type: int, low: 1, hihg: 2}}}", "'candidates.own.tuning.space.x.hihg'", "'high'?"),
+        ("tuning", "{space: {}}", "candidates.own.tuning.space: Input should have at least 1", "tuning.space'"),
+    ],
+)
+def test_a_fault_in_a_value_of_several_forms_is_told_in_the_words_of_the_file(
+    dags: Path, key: str, value: str, what: str, remedy: str
+) -> None:
+    own = f"candidates:\n  own:\n    trainer: xgboost\n    {key}: {value}\n"
+    error = fault(dags, USE_CASE, "candidates:\n", own)
+    assert what in error.what
+    assert remedy in error.remedy
+    assert not re.search(r"literal\[|dict\[|discriminator|space\.x\.int|; candidates", error.what.partition("; key")[0])
 
 
 def test_aliases_and_merged_keys_are_no_doubles(dags: Path) -> None:

@@ -7,13 +7,14 @@ import dataclasses
 import itertools
 import json
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 from tests.unit.governance.proposal import lay_mlflow
-from tests.unit.training.synthetic import QUICK, make_domain, make_use_case, write_training_set
+from tests.unit.training.synthetic import QUICK, make_domain, make_job, make_use_case, write_training_set
 
 from millrace.artifact import DatasetRef, ModelRef
 from millrace.errors import RegistryUnavailableError
@@ -26,6 +27,7 @@ from millrace.step import candidate as step
 from millrace.step import recipe as recipe_step
 from millrace.step.candidate import report_failure, train_candidate
 from millrace.training import boosting
+from millrace.training.outcome import write_trials
 from millrace.training.run import StopFitError
 
 pytestmark = pytest.mark.integration
@@ -83,6 +85,38 @@ def test_a_candidates_run_shows_what_it_learned_from_and_how(shop: tuple[UseCase
     assert (recipe["package"], recipe["training_set"]["version"]) == (model.digest, shop[1].version)
     assert "lightgbm==" in (files_of(run) / "requirements.txt").read_text(encoding="utf-8")
     assert left(shop[2]) == []
+
+
+def test_what_was_asked_beside_the_trainers_parameters_is_among_the_params(settings: Settings) -> None:
+    lay_mlflow(settings)
+    asked = {"class_weight": {"0": 1.0, "1": 3.0}, "monotone": {"age": "increasing"}}
+    use_case = make_use_case(plain=BOOSTED, asked={**BOOSTED, **asked})
+    label = use_case.label.model_copy(update={"weight": "age + 1"})
+    weighed = use_case.model_copy(update={"label": label})
+    ref = write_training_set(weighed, settings.lake, MONTHS, 200)
+    client = connect(settings)
+    plain, special = (
+        client.get_run(train((weighed, ref, settings), name).run_id).data.params for name in ("plain", "asked")
+    )
+    assert (plain["workers"], plain["label.weight"]) == ("1", "age + 1")
+    assert not {"class_weight", "monotone", "environment.lock"} & set(plain)
+    assert json.loads(special["class_weight"]) == {"0": 1.0, "1": 3.0}
+    assert json.loads(special["monotone"]) == {"age": "increasing"}
+
+
+def test_the_digest_of_a_lock_is_among_the_params() -> None:
+    from millrace.step.candidate import _asked
+
+    use_case = make_use_case(own={"trainer": "xgboost", "environment": {"lock": "own.txt"}})
+    job = dataclasses.replace(make_job(use_case, "own", holdout="2020-03"), lock="xgboost==2.1.4\n")
+    assert _asked(job) == {"workers": 1, "environment.lock": sha256(b"xgboost==2.1.4\n").hexdigest()}
+
+
+def test_a_trial_that_failed_tells_why_in_the_table(tmp_path: Path) -> None:
+    trial = {"number": 1, "state": "failed", "value": None, "seconds": 0.5, "params": {"x": 2}, "error": "it is odd"}
+    write_trials([trial], tmp_path / "trials.csv")
+    (row,) = csv.DictReader((tmp_path / "trials.csv").read_text(encoding="utf-8").splitlines())
+    assert (row["x"], row["error"]) == ("2", "it is odd")
 
 
 def test_trials_of_a_tuning_are_a_table_plots_and_a_curve(shop: tuple[UseCaseSpec, DatasetRef, Settings]) -> None:

@@ -25,6 +25,7 @@ def faults_of(settings: Settings, dags: Path, candidate: dict[str, Any]) -> list
         ({"trainer": "torch", "monotone": {"distance": "increasing"}}, "has no monotone features"),
         ({"trainer": "xgboost", "monotone": {"carrier": "increasing"}}, "only numbers rise and fall"),
         ({"trainer": "xgboost", "class_weight": {"late": 2.0}}, "late"),
+        ({"trainer": "xgboost", "class_weight": {"1": 1e300}}, "class '1' weighs 1e+300"),
         ({"trainer": "lightgbm", "resources": {"gpu": 1}}, "graphics card"),
         ({"trainer": "sklearn", "params": {"estimator": "linear_model.Ridge"}}, "cannot learn a binary problem"),
         (

@@ -126,6 +126,15 @@ def test_a_weight_that_is_no_number_above_0_is_refused(odd: float | None, tmp_pa
     assert "label.weight" in raised.value.remedy
 
 
+def test_a_class_weight_that_is_too_large_for_the_rows_own_is_not_blamed_on_these(tmp_path: Path) -> None:
+    rows = training_rows(make_use_case(), MONTHS, 50)
+    use_case = changed(with_weight(make_use_case()), "torch", class_weight={"0": 1e30, "1": 1e30})
+    with pytest.raises(TrainingError, match=r"label\.weight times class_weight of 1 of 100") as raised:
+        encode(use_case, weighted(rows, [1e30, *[1.0] * 99]), tmp_path)
+    assert "class_weight" in raised.value.remedy
+    assert "class_weight" in raised.value.where
+
+
 @pytest.mark.parametrize(
     ("problem", "asked", "says"),
     [
@@ -134,6 +143,9 @@ def test_a_weight_that_is_no_number_above_0_is_refused(odd: float | None, tmp_pa
         ("regression", {"class_weight": "balanced"}, "no classes to weigh"),
         ("binary", {"monotone": {"kind": "increasing"}}, "'kind' is a category"),
         ("binary", {"monotone": {"sise": "increasing"}}, "'sise' is no feature"),
+        ("multiclass", {"monotone": {"age": "increasing"}}, "sum to 1"),
+        ("binary", {"class_weight": {"1": 1e300}}, "class '1' weighs 1e.300"),
+        ("binary", {"class_weight": {"0": 1e-60}}, "class '0' weighs 1e-60"),
     ],
 )
 def test_classes_and_features_that_there_are_not_are_refused_by_name(

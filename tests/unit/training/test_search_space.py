@@ -89,3 +89,11 @@ def test_a_range_holds_what_optuna_would_propose(low: int, width: int, step: int
 def test_labels_of_a_study_are_plain() -> None:
     item = Choice(type="categorical", choices=[[64, 32], {"b": 1, "a": 2}, "x", 3, None])
     assert labels(item) == ["[64,32]", '{"a":2,"b":1}', "x", 3, None]
+
+
+def test_an_estimator_without_the_setting_searched_is_refused() -> None:
+    tuning = {"space": {"settings.Q": {"type": "float", "low": 0.1, "high": 1.0}}}
+    params = {"estimator": "linear_model.LogisticRegression"}
+    candidate = CandidateSpec.model_validate({"trainer": "sklearn", "params": params, "tuning": tuning})
+    with pytest.raises(SpecError, match="no parameter 'Q'"):
+        check_space(candidate, where="here")
