@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -12,9 +13,12 @@ from typing import Any
 
 import pytest
 import yaml
+from tests.environments import OLD_XGBOOST, STORE, prepared
 from tests.unit.governance.proposal import lay_mlflow
 from tests.unit.training.synthetic import QUICK, make_domain, make_use_case, write_training_set
 
+from millrace.governance.recipe import find_recipes
+from millrace.package import Package
 from millrace.registry.mlflow_client import connect
 from millrace.settings import Settings
 
@@ -166,3 +170,44 @@ def test_a_run_with_too_few_candidates_fails_and_says_why(settings: Settings, ai
     assert ended.state == "failed"
     assert "1 of 2 candidates were trained; policy 'low' asks for 2" in ended.log
     assert "Not trained: wrong:" in ended.xcom("verdict")
+
+
+def test_one_run_trains_two_candidates_on_two_versions_of_one_library(
+    settings: Settings, airflow_environ: dict[str, str]
+) -> None:
+    prepared(OLD_XGBOOST)
+    (settings.var / "environments").symlink_to(STORE.absolute())
+    (settings.dags / "environments").mkdir(exist_ok=True)
+    shutil.copy(OLD_XGBOOST, settings.dags / "environments")
+    boosted = {"trainer": "xgboost", "params": QUICK["xgboost"]}
+    own = {"lock": f"environments/{OLD_XGBOOST.name}"}
+    lay_out(settings, {"old": {**boosted, "environment": own}, "new": boosted, "baseline": {"trainer": "baseline"}})
+    ended = run_dag(settings, airflow_environ)
+    print(ended.tasks, ended.log[-3000:])
+    assert set(ended.states().values()) == {"success"}
+    evaluation = ended.xcom("return_value")
+    assert evaluation["absent"] == []
+    assert evaluation["challenger"]["candidate"] in {"old", "new"}
+
+    runs = {ref["candidate"]: ref for ref in ended.xcom("return_value", "train_candidate")}
+    packages = {
+        name: Package.open(settings.packages / runs[name]["digest"], runs[name]["digest"]) for name in ("old", "new")
+    }
+    versions = {name: package.manifest.library.version for name, package in packages.items()}
+    assert versions == {"old": "2.1.4", "new": "3.2.0"}
+    assert packages["old"].content["requirements.lock"] == OLD_XGBOOST.read_bytes()
+    assert "requirements.lock" not in packages["new"].content
+    for name, package in packages.items():
+        assert package.probe() <= 1e-6
+        (recipe,) = find_recipes(package.digest, settings)
+        assert (recipe.isolated, recipe.libraries["xgboost-cpu"]) == (name == "old", versions[name])
+
+    client = connect(settings)
+    experiment = client.get_experiment_by_name("sold")
+    logged = client.search_runs([experiment.experiment_id])
+    assert len({run.data.tags["millrace.training_run"] for run in logged}) == 1
+    (parent,) = (run for run in logged if run.data.tags["millrace.kind"] == "training")
+    assert set(parent.data.metrics) == {"old.auc", "new.auc", "baseline.auc"}
+    for name, version in versions.items():
+        pins = client.download_artifacts(runs[name]["run_id"], "requirements.txt")
+        assert f"xgboost-cpu=={version}" in Path(pins).read_text(encoding="utf-8").splitlines()

@@ -27,6 +27,7 @@ def lock(
     if to is None:
         print(text, end="")
         return
+    to.parent.mkdir(parents=True, exist_ok=True)
     to.write_text(text, encoding="utf-8")
     _console.print(f"{text.count('==')} pins in {to}", markup=False, soft_wrap=True)
 

@@ -142,7 +142,10 @@ def work(
 def _prepare(job: bytes, rows: pa.Table | TrainingRows, place: Place) -> None:
     place.folder.mkdir(parents=True, exist_ok=True)
     (place.folder / JOB).write_bytes(job)
-    save_rows(as_rows(rows), place.folder / ROWS)
+    # Beside, then renamed: the worker of a second task of the same job may have the file mapped.
+    fresh = place.folder / f".{ROWS}.{os.getpid()}"
+    save_rows(as_rows(rows), fresh)
+    fresh.replace(place.folder / ROWS)
     # A link in a folder of its own: beside the package may lie other libraries of ours, which nobody shall find there.
     link = place.folder / "code" / "millrace"
     link.parent.mkdir(exist_ok=True)

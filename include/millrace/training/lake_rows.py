@@ -10,14 +10,14 @@ from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from millrace.lake import Table
 from millrace.lake.file import is_remote, local
-from millrace.training.rows import BATCH_ROWS, INSTANT, KNOWN_AT, PARTITION, digest_rows, known_by
+from millrace.training.rows import BATCH_ROWS, KNOWN_AT, PARTITION, digest_rows, known_by
 
 _AT, _KEY = "event_timestamp", "key"
-_READAHEAD = 1
+_BATCH_BYTES, _LEAST_BATCH = 4 << 20, 1_024
+"""What a batch of wide rows takes, about, and how many rows it has at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,13 +116,12 @@ class LakeRows:
         """As of the protocol. A partition whose files overlap in time is read and sorted as a whole."""
         names = list(self.columns if columns is None else columns)
         schema = pa.schema([self.schema.field(name) for name in names])
-        for run in self._runs():
-            if run[0].ordered:
-                paths = [path for piece in run for path in piece.paths]
-                yield from self._scan(paths, names, whole=run[0].whole, coded=coded)
+        for piece in self._pieces:
+            if piece.ordered:
+                yield from self._read(piece, names, coded=coded)
             else:
                 more = list(dict.fromkeys([*names, _AT, _KEY]))
-                rows = pa.Table.from_batches(self._scan(run[0].paths, more, whole=run[0].whole))
+                rows = pa.Table.from_batches(self._read(piece, more))
                 rows = rows.sort_by([(_AT, "ascending"), (_KEY, "ascending")]).select(names).cast(schema)
                 yield from rows.to_batches(max_chunksize=BATCH_ROWS)
 
@@ -147,29 +146,20 @@ class LakeRows:
         return self._snapshot.to_pyarrow_dataset(filesystem=self._files)
 
     @cached_property
-    def _coded_dataset(self) -> Any:
-        """The same with text as codes: Parquet has them already."""
-        from pyarrow.dataset import ParquetReadOptions
-
-        texts = {field.name for field in self.schema if pa.types.is_string(field.type)} - {PARTITION}
-        options = ParquetReadOptions(dictionary_columns=texts)
-        return self._snapshot.to_pyarrow_dataset(filesystem=self._files, parquet_read_options=options)
-
-    @cached_property
     def _files(self) -> Any:
         """The folder of a local table: read directly, it takes less memory than through the lake's own file system."""
         from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 
         if is_remote(self.table.uri):
             return None
-        return SubTreeFileSystem(str(local(self.table.uri)), LocalFileSystem())
+        return SubTreeFileSystem(str(local(self.table.uri)), LocalFileSystem(use_mmap=True))
 
     @cached_property
     def _pieces(self) -> list[_Piece]:
         import pyarrow.dataset as ds
 
         found: dict[str, list[Any]] = {}
-        for fragment in self._coded_dataset.get_fragments():
+        for fragment in self._dataset.get_fragments():
             key = str(ds.get_partition_keys(fragment.partition_expression)[PARTITION])
             if self.chosen is None or key in self.chosen:
                 found.setdefault(key, []).append(fragment)
@@ -181,50 +171,52 @@ class LakeRows:
         files = [_File.of(fragment) for fragment in fragments if fragment.metadata.num_rows]
         files.sort(key=lambda file: (file.first, file.path))
         whole = all(file.known is not None and file.known <= limit for file in files)
-        paths = [file.path for file in files]
-        rows = sum(file.rows for file in files)
-        if not whole:
-            read = _only(self._coded_dataset, paths).to_table([KNOWN_AT]).column(KNOWN_AT)
-            known = int(pc.sum(known_by(read, self.known_until)).as_py() or 0)
-            whole, rows = known == rows, known
         ordered = all(before.last < after.first for before, after in itertools.pairwise(files))
+        paths, rows = [file.path for file in files], sum(file.rows for file in files)
+        if not whole:
+            looked = _Piece(key, paths, rows, whole=False, ordered=ordered)
+            known = sum(batch.num_rows for batch in self._read(looked, [KNOWN_AT]))
+            whole, rows = known == rows, known
         return _Piece(key, paths, rows, whole=whole, ordered=ordered)
 
-    def _runs(self) -> Iterator[list[_Piece]]:
-        """Neighbours that can be read as one stream."""
-        run: list[_Piece] = []
-        for piece in (piece for piece in self._pieces if piece.rows):
-            if run and not (run[-1].ordered and piece.ordered and run[-1].whole == piece.whole):
-                yield run
-                run = []
-            run.append(piece)
-        if run:
-            yield run
+    def _read(self, piece: _Piece, names: list[str], *, coded: bool = False) -> Iterator[pa.RecordBatch]:
+        """Batch by batch: a scan of the dataset would hold whole groups of rows."""
+        files = self._dataset.filesystem
+        needed = dict.fromkeys(names if piece.whole else [*names, KNOWN_AT])
+        for path in piece.paths:
+            with files.open_input_file(path) as source, self._parquet(source, coded=coded) as parquet:
+                present = set(parquet.schema_arrow.names)
+                there = [name for name in needed if name in present] or [KNOWN_AT]
+                size = max(_LEAST_BATCH, min(BATCH_ROWS, _BATCH_BYTES // (8 * len(there))))
+                for group in range(parquet.num_row_groups):
+                    for batch in parquet.iter_batches(size, row_groups=[group], columns=there):
+                        known = batch if piece.whole else batch.filter(known_by(batch[KNOWN_AT], self.known_until))
+                        if known.num_rows:
+                            yield self._named(known, names, piece.partition)
 
-    def _scan(
-        self, paths: Sequence[str], names: list[str], *, whole: bool, coded: bool = False
-    ) -> Iterator[pa.RecordBatch]:
-        import pyarrow.dataset as ds
+    def _parquet(self, source: Any, *, coded: bool) -> Any:
+        """A file; with `coded`, its text comes as codes, which Parquet has already."""
+        from pyarrow.parquet import ParquetFile, read_metadata
 
-        limit = pa.scalar(datetime.fromisoformat(self.known_until), INSTANT)
-        found = _only(self._coded_dataset if coded else self._dataset, paths).to_batches(
-            columns=names,
-            filter=None if whole else ds.field(KNOWN_AT) <= limit,
-            batch_size=BATCH_ROWS,
-            batch_readahead=_READAHEAD,
-            fragment_readahead=_READAHEAD,
-            fragment_scan_options=ds.ParquetFragmentScanOptions(pre_buffer=self._files is None),
-        )
-        yield from (batch for batch in found if batch.num_rows)
+        metadata = read_metadata(source)
+        texts = {field.name for field in self.schema if coded and pa.types.is_string(field.type)}
+        coded_there = sorted(texts.intersection(metadata.schema.names))
+        return ParquetFile(source, metadata=metadata, read_dictionary=coded_there, pre_buffer=is_remote(self.table.uri))
 
-
-def _only(dataset: Any, paths: Sequence[str]) -> Any:
-    """A dataset of some files of another, in their order."""
-    import pyarrow.dataset as ds
-
-    fragments = {fragment.path: fragment for fragment in dataset.get_fragments()}
-    chosen = [fragments[path] for path in paths]
-    return ds.FileSystemDataset(chosen, dataset.schema, dataset.format, dataset.filesystem)
+    def _named(self, batch: pa.RecordBatch, names: list[str], partition: str) -> pa.RecordBatch:
+        """The columns asked for, of the types of the table; a file that lacks one has no value in it."""
+        columns = []
+        for name in names:
+            kind = self.schema.field(name).type
+            if name == PARTITION:
+                column = pa.repeat(pa.scalar(partition).cast(kind), batch.num_rows)
+            elif name in batch.schema.names:
+                column = batch[name]
+            else:
+                column = pa.nulls(batch.num_rows, kind)
+            plain = column.type == kind or pa.types.is_dictionary(column.type)
+            columns.append(column if plain else column.cast(kind))
+        return pa.RecordBatch.from_arrays(columns, names)
 
 
 def _bounds(fragment: Any, name: str) -> tuple[datetime, datetime] | None:

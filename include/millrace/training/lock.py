@@ -10,7 +10,7 @@ from millrace.errors import SpecError
 
 _PIN = re.compile(
     r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)(\[[A-Za-z0-9._,\s-]+\])?\s*==\s*(?P<version>[A-Za-z0-9][A-Za-z0-9._+!-]*)"
-    r"(\s*;[^#]*?)?(\s+--hash=[a-z0-9]+:[0-9a-f]+)*"
+    r"(\s*;(?:(?!\s-)[^#])*?)?(\s+--hash=[a-z0-9]+:[0-9a-f]+)*"
 )
 NEEDED = ("numpy", "orjson", "pyarrow", "pydantic", "pyyaml")
 """What Millrace itself needs where a candidate trains, beside the library of its trainer."""
@@ -26,7 +26,12 @@ def read_lock(dags: Path, name: str) -> str:
     Raises:
         SpecError: it lies outside the folder, cannot be read, or holds something else than exact pins.
     """
-    path = (dags / name).resolve()
+    try:
+        path = (dags / name).resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a NUL
+        raise SpecError(
+            f"the lock has no path: {error}", where=name, remedy="correct environment.lock of the candidate"
+        ) from error
     if not path.is_relative_to(dags.resolve()):
         raise SpecError("the lock lies outside the DAGs folder", where=name, remedy="move it there")
     try:

@@ -61,3 +61,17 @@ def test_a_lock_lies_in_the_dags_folder(tmp_path: Path) -> None:
         read_lock(tmp_path / "dags", "../b.txt")
     with pytest.raises(SpecError, match="cannot be read"):
         read_lock(tmp_path / "dags", "c.txt")
+
+
+def test_a_lock_that_is_a_loop_of_links_is_an_error_of_ours(tmp_path: Path) -> None:
+    (tmp_path / "loop.txt").symlink_to("loop.txt")
+    for name in ("loop.txt", "a\0b.txt"):
+        with pytest.raises(SpecError):
+            read_lock(tmp_path, name)
+
+
+def test_options_behind_a_marker_are_no_pin() -> None:
+    rest = "".join(f"{name}==1\n" for name in NEEDED)
+    with pytest.raises(SpecError):
+        parse_lock(f"a==1 ; python_version > '3' --config-settings=x=y\n{rest}", where="here")
+    assert parse_lock(f"a==1 ; python_version > '3' --hash=sha256:0a\n{rest}", where="here")["a"] == "1"
