@@ -8,6 +8,7 @@ import functools
 import os
 import pickle
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -62,6 +63,8 @@ TRIALS = {
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Engine]:
     """Ray on this machine, started once."""
+    if " " in sys.executable:
+        pytest.skip("Ray does not start these workers from a path with a space; unit tests show that it is refused")
     with open_engine(ComputeSpec(engine="ray", threads=1, memory_limit="300MB")) as started:
         if started.width < 2:
             pytest.skip("two workers need two cores")

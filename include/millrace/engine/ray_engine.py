@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -117,7 +118,19 @@ class RayEngine:
         return found
 
     def start(self) -> None:
-        """Start or connect, where that was not done yet."""
+        """Start or connect, where that was not done yet, for work that has processes of its own (Train, Tune).
+
+        Raises:
+            EngineError: the cluster does not answer, or such processes cannot be started here: Ray puts their command
+                together without quotes, and then waits for them for ever.
+        """
+        if not self.address and " " in sys.executable:
+            raise EngineError(
+                "Ray cannot start workers of an interpreter whose path holds a space",
+                where=sys.executable,
+                remedy="move the installation to a folder without one, name a cluster in compute.connection, or set "
+                "`workers: 1` and `tuning.parallel: 1`",
+            )
         self._start()
 
     def close(self) -> None:

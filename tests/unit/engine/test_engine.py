@@ -157,3 +157,10 @@ def test_the_address_comes_of_the_connection() -> None:
     assert address_of(Connection(name="r", kind="ray", host="head")) == "ray://head:10001"
     assert address_of(Connection(name="r", kind="ray", host="head", port=7)) == "ray://head:7"
     assert address_of(Connection(name="r", kind="ray", host="x", extra={"address": "10.0.0.5:6379"})) == "10.0.0.5:6379"
+
+
+def test_workers_that_ray_could_not_start_are_refused_before_anybody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/a folder/bin/python")
+    engine = open_engine(ComputeSpec(engine="ray"))
+    with engine as started, pytest.raises(EngineError, match="path holds a space"):
+        require_ray(started, where="here").start()
