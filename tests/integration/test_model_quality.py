@@ -56,6 +56,7 @@ SPACE: dict[str, Any] = {
 }
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.skipif(not ADULT.is_dir(), reason="the adult data set does not lie beside the checkout")
 def test_tuned_beats_untuned_on_the_official_split_of_adult(tmp_path: Path) -> None:
     job, rows, later = adult_job(), adult_rows("train"), adult_rows("test")
