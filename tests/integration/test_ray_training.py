@@ -42,7 +42,7 @@ MONTHS = ["2020-01", "2020-02", "2020-03"]
 BOOSTED = {"rounds": 30, "checkpoint_every": 10, "learning_rate": 0.2, "threads": 1}
 CANDIDATES: dict[str, dict[str, Any]] = {
     "xgboost": {**BOOSTED, "subsample": 0.8, "max_depth": 4, "early_stopping": 20},
-    "lightgbm": {**BOOSTED, "feature_fraction": 0.8, "num_leaves": 15},
+    "lightgbm": {**BOOSTED, "checkpoint_every": 5, "feature_fraction": 0.8, "num_leaves": 15},
     "torch": {"epochs": 4, "hidden": [32], "batch_size": 256, "learning_rate": 0.02, "threads": 1},
 }
 TRIALS = {
@@ -128,6 +128,7 @@ class DyingRun:
     def __init__(self, run: FitRun, marker: Path) -> None:
         self.run, self.marker, self.folder = run, marker, run.folder
         self.saved = 0
+        assert run.restore() is None or marker.exists(), "workers began anew before one was killed"
 
     def restore(self) -> Checkpoint | None:
         return self.run.restore()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import lightgbm
+import numpy as np
 
 from millrace.errors import TrainingError
 from millrace.package import Library, ModelFile
@@ -21,6 +23,7 @@ _OBJECTIVE = {
     "multiclass": ("multiclass", "multi_logloss"),
     "regression": ("regression", "rmse"),
 }
+_PLACES = {"machines", "local_listen_port"}
 _OURS = {"rounds", "early_stopping", "threads", "checkpoint_every", "device", "scale_pos_weight"}
 
 
@@ -53,6 +56,10 @@ class LightGBMTrainer:
                 remedy="set gpu: 0, or choose xgboost",
             )
         settings = self._settings(data, seed)
+        with _connected(self.network):
+            return self._fit(data, settings, seed=seed, run=run)
+
+    def _fit(self, data: TrainingData, settings: dict[str, Any], *, seed: int, run: FitRun) -> Fit:
         datasets = make_datasets(data, self.params, seed=seed, folder=run.folder)
 
         def boost(model: bytes, *, rounds: int, seed: int, after: After) -> bytes:
@@ -79,7 +86,26 @@ class LightGBMTrainer:
             found["scale_pos_weight"] = self.params.scale_pos_weight
         if any(data.monotone):
             found["monotone_constraints"] = list(data.monotone)
-        return {**found, **self.network}
+        return {**found, **{name: value for name, value in self.network.items() if name not in _PLACES}}
+
+
+@contextlib.contextmanager
+def _connected(network: Mapping[str, Any]) -> Iterator[None]:
+    """One connection of the workers for all segments of a fit.
+
+    Given its addresses with each segment's parameters, lightgbm connects anew each time, and cannot listen again on a
+    port whose last connection it closed less than a minute ago.
+    """
+    if "machines" not in network:
+        yield
+        return
+    quiet = {"verbosity": -1}
+    keeper = lightgbm.Booster(quiet, lightgbm.Dataset(np.zeros((1, 1)), np.zeros(1), params=quiet))
+    keeper.set_network(network["machines"], network["local_listen_port"], num_machines=network["num_machines"])
+    try:
+        yield
+    finally:
+        keeper.free_network()
 
 
 def _boost(settings: dict[str, Any], datasets: Datasets, model: bytes, rounds: int, after: After) -> bytes:

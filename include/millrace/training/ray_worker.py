@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import os
-import re
 import shutil
 import tempfile
 import threading
@@ -30,10 +28,6 @@ _TRAINERS = {
 }
 """Library → the trainer of Ray's that lets its workers speak to each other."""
 _ANY = ("ray.train.data_parallel_trainer", "DataParallelTrainer")
-_PLACES = [
-    (re.compile(rb"^\[machines: .*\]$", re.MULTILINE), b"[machines: ]"),
-    (re.compile(rb"^\[local_listen_port: .*\]$", re.MULTILINE), b"[local_listen_port: 12400]"),
-]
 _TELL_S = 0.5
 WORKER_RETRIES = 3
 Said = list[tuple[int, dict[str, float]]]
@@ -182,9 +176,7 @@ def train_together(config: Mapping[str, Any]) -> Fit | None:
             raise
         finally:
             run.tell()
-    if rank:
-        return None
-    return _without_places(fit) if work.library == "lightgbm" else fit
+    return None if rank else fit
 
 
 def _end_with(notebook: Any) -> None:
@@ -193,14 +185,6 @@ def _end_with(notebook: Any) -> None:
         ray.get(notebook.last.remote())
     except ray.exceptions.RayActorError:
         os._exit(1)
-
-
-def _without_places(fit: Fit) -> Fit:
-    """The model without where its workers listened: lightgbm writes that into its text."""
-    content = fit.content
-    for pattern, plain in _PLACES:
-        content = pattern.sub(plain, content)
-    return dataclasses.replace(fit, content=content)
 
 
 def _trainer_of(work: Work) -> Trainer:
