@@ -23,8 +23,9 @@ from millrace.registry.mlflow_client import connect
 from millrace.registry.mlflow_registry import get_aliases
 from millrace.registry.mlflow_tracking import log_candidate
 from millrace.settings import Settings
+from millrace.step.approval import approve_by_policy
 from millrace.step.registry import register_model
-from millrace.step.release import approve_by_policy, release_model
+from millrace.step.release import release_model
 
 pytestmark = [pytest.mark.integration, pytest.mark.full, pytest.mark.timeout(280)]
 

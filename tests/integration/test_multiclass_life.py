@@ -32,6 +32,7 @@ from millrace.monitoring.reference import load_reference
 from millrace.package import Package
 from millrace.settings import Settings
 from millrace.spec import DomainSpec, UseCaseSpec, load_domain, load_policy, load_use_case
+from millrace.step.approval import approve_by_policy
 from millrace.step.candidate import train_candidate
 from millrace.step.deployment import deploy_release, verify_deployment
 from millrace.step.evaluation import _champion, check_gates, evaluate_candidates
@@ -45,7 +46,7 @@ from millrace.step.monitoring import (
     measure_performance,
 )
 from millrace.step.registry import register_model
-from millrace.step.release import approve_by_policy, release_model
+from millrace.step.release import release_model
 from millrace.step.retrieval import entity_rows
 from millrace.step.scoring import score_partition
 from millrace.step.training import build_training_set

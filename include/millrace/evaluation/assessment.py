@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,13 +19,16 @@ from millrace.evaluation.evidence import (
     DataIdentity,
     Evidence,
     Explanation,
+    Latency,
     ModelScore,
+    Origin,
     SliceScore,
+    StabilityTest,
     TimeOrder,
 )
 from millrace.evaluation.holdout import Holdout, missing_shares, numbers, plain_columns
 from millrace.evaluation.metric import METRICS, direction_of
-from millrace.evaluation.score import Scored, gain, score, score_slices
+from millrace.evaluation.score import Scored, gain, score, score_slices, slice_names
 from millrace.evaluation.sklearn_metric import CALIBRATION_BINS, calibration_bin, held_against
 from millrace.evaluation.sufficiency import measure_sufficiency
 from millrace.governance.policy import policy_digest
@@ -35,6 +38,8 @@ from millrace.spec.policy import PolicySpec
 from millrace.spec.use_case import UseCaseSpec
 
 BASELINE = "baseline"
+CROSS = " × "
+"""Between crossed columns, and between their values."""
 _COMPARED_ROWS = 50_000
 
 
@@ -138,6 +143,9 @@ def gather_evidence(
     explanation: Explanation,
     reference: str,
     tuning: Mapping[str, TuningRecord] | None = None,
+    stability: Sequence[StabilityTest] = (),
+    latency: Latency | None = None,
+    origin: Origin | None = None,
 ) -> Evidence:
     """The bundle of a field that ran; `tuning` tells of the candidates whose parameters were searched for."""
     label = numbers(training.column("label"))
@@ -191,6 +199,9 @@ def gather_evidence(
         classes=_classes(use_case, holdout.label, field.challenger.prediction, label) if several else [],
         absent=sorted(set(use_case.candidates) - {item.name for item in field.candidates}),
         tuning=dict(tuning or {}),
+        stability=list(stability),
+        latency=latency,
+        origin=origin,
     )
 
 
@@ -271,19 +282,20 @@ def _versus_baseline(use_case: UseCaseSpec, field: Field) -> Comparison:
 def _slices(use_case: UseCaseSpec, field: Field, holdout: Holdout) -> list[SliceScore]:
     predictions = [field.challenger.prediction, *([field.champion.prediction] if field.champion else [])]
     found: list[SliceScore] = []
-    for column in use_case.evaluation.slices:
-        if column not in holdout.table.column_names:
+    for columns in use_case.evaluation.crossings:
+        if absent := sorted(set(columns) - set(holdout.table.column_names)):
             raise EvaluationError(
-                f"slice {column!r} is no column of the training set",
+                f"slice {', '.join(absent)} is no column of the rows",
                 where=f"use_cases/{use_case.name}.yaml: evaluation.slices",
                 remedy=f"name a feature: {', '.join(use_case.features.columns)}",
             )
-        values = plain_columns(holdout.table, [column], use_case.features.categories)[column]
+        values = plain_columns(holdout.table, list(columns), use_case.features.categories)
+        parts = [slice_names(values[name]) for name in columns]
         found += score_slices(
             use_case.problem,
             use_case.evaluation.metric,
-            column,
-            values=values,
+            CROSS.join(columns),
+            values=np.array([CROSS.join(row) for row in zip(*parts, strict=True)], dtype=object),
             label=holdout.label,
             predictions=predictions,
             blocks=holdout.blocks,

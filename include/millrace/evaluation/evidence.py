@@ -18,7 +18,7 @@ from millrace.governance.tuning_record import TuningRecord
 from millrace.settings import Settings
 from millrace.spec.use_case import Problem
 
-_LATER = frozenset({"classes", "absent", "tuning"})
+_LATER = frozenset({"classes", "absent", "tuning", "fairness", "stability", "latency", "value", "curves", "origin"})
 
 
 class _Part(BaseModel):
@@ -70,7 +70,12 @@ class Comparison(_Part):
 
 
 class SliceScore(_Part):
-    """The ranking metric on the rows that have one value of a column."""
+    """The ranking metric on the rows that have one value of a column.
+
+    Attributes:
+        column: the column; crossed ones are joined by ` × `, and so are their values.
+        gain: of the challenger over the champion, paired; None without one.
+    """
 
     column: str
     value: str
@@ -78,6 +83,130 @@ class SliceScore(_Part):
     mean_label: float
     score: Estimate
     champion: Estimate | None = None
+    gain: Estimate | None = None
+
+
+class GroupScore(_Part):
+    """Decisions on the rows that have one value of a sensitive column.
+
+    Attributes:
+        selected: share decided 1 (of several classes or a number: see `FairnessScore.decides`).
+        true_positive_rate: share decided 1 of those that are; None where none is.
+        false_positive_rate: share decided 1 of those that are not; None where all are.
+    """
+
+    value: str
+    rows: int
+    mean_label: float
+    selected: float
+    true_positive_rate: float | None = None
+    false_positive_rate: float | None = None
+
+
+class FairnessScore(_Part):
+    """How alike the groups of one sensitive column are treated; groups of too few rows are shown, not compared.
+
+    Attributes:
+        decides: what counts as decided 1, for people.
+        compared: groups with rows enough.
+        demographic_parity: least share selected over the greatest; 1 is alike.
+        equalized_odds: least over greatest of the true and of the false positive rates, the worse of both; 1 is alike.
+        least: group with the least share selected.
+        greatest: group with the greatest.
+    """
+
+    column: str
+    decides: str
+    min_rows: int
+    compared: int
+    demographic_parity: Estimate = Estimate()
+    demographic_parity_difference: Estimate = Estimate()
+    equalized_odds: Estimate = Estimate()
+    equalized_odds_difference: Estimate = Estimate()
+    least: str = ""
+    greatest: str = ""
+    groups: list[GroupScore]
+
+
+class StabilityTest(_Part):
+    """What becomes of predictions when inputs are changed a little, or are missing.
+
+    Attributes:
+        change: `perturbed` or `missing`.
+        feature: the feature that was changed; "" for all numbers at once.
+        moved: mean absolute change of the prediction (of a number: in standard deviations of the label).
+        metric: the ranking metric on the changed rows.
+        broken: predictions that are not finite any more.
+    """
+
+    change: Literal["perturbed", "missing"]
+    feature: str
+    rows: int
+    moved: float
+    metric: float | None = None
+    broken: int = 0
+
+
+class Latency(_Part):
+    """How long the challenger's package takes, measured once a package and kept: milliseconds."""
+
+    rows: int
+    load: float
+    one_median: float
+    one_p99: float
+    batch: float
+
+
+class BusinessValue(_Part):
+    """What the challenger's decisions on the holdout are worth, in money.
+
+    Attributes:
+        total: over all rows.
+        per_row: on average, with the interval of the day-block bootstrap.
+        champion: the same of the champion's decisions, where one was compared.
+        baseline: the same of the best decision that looks at no feature.
+        gain: paired, over the champion; over that best decision without one.
+    """
+
+    currency: str
+    rows: int
+    total: float
+    per_row: Estimate
+    champion: Estimate | None = None
+    baseline: Estimate
+    gain: Estimate
+
+
+class Curve(_Part):
+    """Points of a plot, few enough for a page.
+
+    Attributes:
+        kind: `roc`, `precision_recall`, or `residuals` (quantiles of the error along the prediction).
+        of: `challenger` or `champion`.
+    """
+
+    kind: Literal["roc", "precision_recall", "residuals"]
+    of: str
+    x: list[float]
+    y: list[float]
+
+
+class Origin(_Part):
+    """Where the challenger comes from, as its first recipe says.
+
+    Attributes:
+        commit: of the code it was trained by; "" outside git.
+        tree: `clean`, `dirty` or `none`.
+        lock: digest of the lock of its software.
+        recipe: digest of the recipe; "" where there is none (a model from elsewhere).
+        source: where a model from elsewhere came from; "" for one trained here.
+    """
+
+    commit: str
+    tree: str
+    lock: str
+    recipe: str
+    source: str = ""
 
 
 class CalibrationPoint(_Part):
@@ -175,6 +304,12 @@ class Evidence(_Part):
         classes: the challenger class by class, where there are several.
         absent: candidates of the use case that were not trained, and so are not judged.
         tuning: candidate → how its parameters were found, where they were searched for.
+        fairness: sensitive column by column.
+        stability: what changed and missing inputs do.
+        latency: of the challenger's package; None in bundles from before it was measured.
+        value: in money, where the use case says what decisions are worth.
+        curves: what the card draws.
+        origin: code, lock and recipe of the challenger.
     """
 
     format: Literal[1] = 1
@@ -207,6 +342,12 @@ class Evidence(_Part):
     classes: list[ClassScore] = []
     absent: list[str] = []
     tuning: dict[str, TuningRecord] = {}
+    fairness: list[FairnessScore] = []
+    stability: list[StabilityTest] = []
+    latency: Latency | None = None
+    value: BusinessValue | None = None
+    curves: list[Curve] = []
+    origin: Origin | None = None
 
     @property
     def challenger_score(self) -> ModelScore:

@@ -96,12 +96,12 @@ def check_policy(policy: PolicySpec, use_case: UseCaseSpec) -> list[str]:
         except SpecError as fault:
             faults.append(str(fault))
     columns = use_case.features.columns
-    for position, column in enumerate(use_case.evaluation.slices):
-        if column not in columns:
+    for position, crossed in enumerate(use_case.evaluation.crossings):
+        if absent := sorted(set(crossed) - set(columns)):
             faults.append(
                 str(
                     SpecError(
-                        f"slice {column!r} is no feature of {use_case.features.name!r}",
+                        f"slice {', '.join(absent)!r} is no feature of {use_case.features.name!r}",
                         where=f"use_cases/{use_case.name}.yaml: evaluation.slices.{position}",
                         remedy=f"name one of: {', '.join(columns)}",
                     )

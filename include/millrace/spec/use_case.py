@@ -72,6 +72,26 @@ class FeatureServiceSpec(Spec):
         return [*(name for name, kind in self.row.items() if kind == "category"), *self.categorical]
 
 
+class ValueSpec(Spec):
+    """What decisions are worth, in money.
+
+    Attributes:
+        currency: its sign or code, as reports show it.
+        matrix: what came → what was decided → money a row, a cost below nought; 0 where nothing is said. Classes of a
+            binary problem are `"0"` and `"1"`, decided at the use case's threshold.
+        over: money for each unit that a regression says too much; a cost is below nought.
+        under: the same for each unit too little.
+    """
+
+    currency: Annotated[str, Field(min_length=1, max_length=8)]
+    matrix: dict[ClassName, dict[ClassName, float]] = {}
+    over: float = 0.0
+    under: float = 0.0
+
+
+Crossing = Annotated[list[ColumnName], Field(min_length=2, max_length=3)]
+
+
 class EvaluationSpec(Spec):
     """How candidates are compared: on the last partition, in time order.
 
@@ -81,14 +101,31 @@ class EvaluationSpec(Spec):
             class against the rest, the mean of all) for multiclass, `rmse` for regression.
         holdout_partitions: how many of the last partitions are kept back.
         bootstrap: rounds of the day-block bootstrap.
-        slices: columns whose values are reported apart.
+        slices: columns whose values are reported apart, and lists of two or three that are crossed. Features, or any
+            other column of the entity's clean rows.
+        sensitive: columns that people must not be treated worse by; features, or other columns of the clean rows.
+        beta: of F-beta, how much more recall counts than precision.
+        value: what decisions are worth.
     """
 
     split: Literal["time"] = "time"
     metric: Literal["auc", "log_loss", "rmse"] = "auc"
     holdout_partitions: Literal[1] = 1
     bootstrap: Annotated[int, Field(ge=50, le=5000)] = 200
-    slices: list[ColumnName] = []
+    slices: list[ColumnName | Crossing] = []
+    sensitive: list[ColumnName] = []
+    beta: Annotated[float, Field(gt=0, le=10)] = 1.0
+    value: ValueSpec | None = None
+
+    @property
+    def crossings(self) -> list[tuple[str, ...]]:
+        """The columns of each slicing; one column is a crossing of one."""
+        return [(item,) if isinstance(item, str) else tuple(item) for item in self.slices]
+
+    @property
+    def audited(self) -> list[str]:
+        """All columns that rows are told apart by, each once, in the order they are named."""
+        return list(dict.fromkeys([*(name for columns in self.crossings for name in columns), *self.sensitive]))
 
 
 class MonitoringSpec(Spec):

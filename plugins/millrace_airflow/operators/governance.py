@@ -92,7 +92,7 @@ class RequestApprovalOperator(ApprovalOperator):
 
     def _record(self, who: Mapping[str, str], key: str) -> None:
         from millrace.evaluation.base import Evaluation
-        from millrace.step.release import record_rejection
+        from millrace.step.approval import record_rejection
 
         here = settings()
         use_case = load_use_case(here.dags, self.use_case)
@@ -130,7 +130,7 @@ class ApproveReleaseOperator(UseCaseOperator):
     def execute(self, context: Any) -> dict[str, Any]:
         """Return the approval."""
         from millrace.evaluation.base import Evaluation
-        from millrace.step.release import approve_by_policy, record_approval
+        from millrace.step.approval import approve_by_policy, record_approval
 
         use_case, policy = self.use_case_spec(), self.policy_spec()
         evaluation, verdict = Evaluation.from_dict(self.evaluation), Verdict.from_dict(self.verdict)
@@ -199,7 +199,7 @@ class RollbackReleaseOperator(UseCaseOperator):
 
     def execute(self, context: Any) -> dict[str, Any]:
         """Return the release that is in force now."""
-        from millrace.step.release import rollback_release
+        from millrace.step.rollback import rollback_release
 
         release = rollback_release(
             self.use_case_spec(),

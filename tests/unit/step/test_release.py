@@ -22,14 +22,10 @@ from millrace.registry.mlflow_registry import get_aliases
 from millrace.registry.mlflow_tracking import log_candidate
 from millrace.settings import Settings
 from millrace.step import release as step
+from millrace.step.approval import approve_by_policy, record_approval, record_rejection
 from millrace.step.registry import register_model
-from millrace.step.release import (
-    approve_by_policy,
-    record_approval,
-    record_rejection,
-    release_model,
-    rollback_release,
-)
+from millrace.step.release import release_model
+from millrace.step.rollback import rollback_release
 
 OLIVE, PAUL = {"name": "olive", "comment": "looked at"}, {"name": "paul", "comment": ""}
 
