@@ -17,10 +17,10 @@ from millrace.package import Encoder
 from millrace.package.predictor import load_model
 from millrace.spec import ComputeSpec
 from millrace.training.base import Fit, TrainingData
+from millrace.training.boosting.xgboost_trainer import XGBoostTrainer
+from millrace.training.cluster.ray_trainer import RayTrainer
 from millrace.training.params import XGBoostParams
-from millrace.training.ray_trainer import RayTrainer
 from millrace.training.run import FitRun, LooseRun
-from millrace.training.xgboost_trainer import XGBoostTrainer
 from tests.benchmarks.pairs import Sample, compare
 from tests.benchmarks.row import Row
 

@@ -22,10 +22,10 @@ import pyarrow.parquet as pq
 from millrace.artifact import DatasetRef
 from millrace.lake import Table
 from millrace.settings import Settings
-from millrace.training.encoding import encode_rows
-from millrace.training.lake_rows import LakeRows
+from millrace.training.data.encoding import encode_rows
+from millrace.training.data.lake_rows import LakeRows
+from millrace.training.data.training_set import open_training_set
 from millrace.training.registry import build_trainer
-from millrace.training.training_set import open_training_set
 from tests.benchmarks.process import peak_mb
 from tests.benchmarks.training_rows import (
     CATEGORIES,
@@ -77,7 +77,7 @@ def open_rows(folder: Path, partitions: list[str]) -> LakeRows:
 
 def encode(folder: Path, partitions: list[str] | None = None, like: Any = None) -> Any:
     """Training data of the months, or rows of other partitions encoded alike."""
-    from millrace.training.encoding import encode_more
+    from millrace.training.data.encoding import encode_more
 
     job = make_job(make_use_case(), "xgboost")
     if like is not None:

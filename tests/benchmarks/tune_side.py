@@ -23,9 +23,9 @@ from sklearn.metrics import roc_auc_score
 
 from millrace.spec import DomainSpec, UseCaseSpec
 from millrace.training import TrainingJob
-from millrace.training.optuna_study import make_sampler
-from millrace.training.rows import TableRows
-from millrace.training.tuning import plan_search, tune
+from millrace.training.data.rows import TableRows
+from millrace.training.tuning.optuna_study import make_sampler
+from millrace.training.tuning.tune import plan_search, tune
 from tests.benchmarks.process import peak_mb
 
 NUMBERS, CATEGORIES, SEED = 16, 4, 7

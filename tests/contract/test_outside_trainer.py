@@ -16,11 +16,11 @@ from millrace.package import Encoder
 from millrace.package.predictor import load_model
 from millrace.training import check_params, train_package
 from millrace.training.contract import HOLDOUT, PARTITIONS, TrainerContract
-from millrace.training.fold import Fold
-from millrace.training.judge import prepare_judge
+from millrace.training.data.rows import as_rows
 from millrace.training.registry import check_candidate
-from millrace.training.rows import as_rows
 from millrace.training.sample import make_job, make_use_case, training_rows
+from millrace.training.tuning.fold import Fold
+from millrace.training.tuning.judge import prepare_judge
 
 _TRAINER = """
 import json

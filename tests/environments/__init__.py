@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from millrace.training.environment import Environment, build_environment, environment_digest, is_whole
+from millrace.training.isolation.environment import Environment, build_environment, environment_digest, is_whole
 
 FOLDER = Path(__file__).resolve().parent
 STORE = Path(os.environ.get("MILLRACE_TEST_VAR", FOLDER.parents[1] / "var" / "test")) / "environments"

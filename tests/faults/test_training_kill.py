@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.training.boosted import SAMPLED
+from tests.unit.training.boosting.boosted import SAMPLED
 
 KILLS = 5
 WORKER = """

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tests.unit.training.synthetic import make_job, make_use_case, training_rows
 
-from millrace.training.tuning import Tuned, tune
+from millrace.training.tuning.tune import Tuned, tune
 
 ROOT = Path(__file__).parents[2]
 TRIALS = 7

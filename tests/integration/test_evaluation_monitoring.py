@@ -33,7 +33,7 @@ from millrace.step.monitoring import (
     measure_performance,
 )
 from millrace.training import TrainingJob, assemble_partition, train_package
-from millrace.training.training_set import load_training_set
+from millrace.training.data.training_set import load_training_set
 
 pytestmark = pytest.mark.integration
 ROOT = Path(__file__).resolve().parents[2]

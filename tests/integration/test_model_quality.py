@@ -32,7 +32,7 @@ from millrace.step.feature_registry import apply_features
 from millrace.step.features import build_features
 from millrace.step.training import build_training_set, load_training_set
 from millrace.training import TrainingJob, train_package
-from millrace.training.tuning import tune
+from millrace.training.tuning.tune import tune
 
 pytestmark = [pytest.mark.integration, pytest.mark.full]
 Floats = NDArray[np.float64]

@@ -21,7 +21,7 @@ from millrace.artifact import DatasetRef, iso
 from millrace.lake import Table
 from millrace.spec import UseCaseSpec
 from millrace.training import sample
-from millrace.training.training_set import assemble_partition
+from millrace.training.data.training_set import assemble_partition
 
 pytestmark = [
     pytest.mark.integration,
@@ -54,7 +54,7 @@ from millrace.artifact import DatasetRef
 from millrace.spec import UseCaseSpec
 from millrace.training import LooseRun, sample, train_package
 from millrace.training.candidate import prepare_training, seal_candidate
-from millrace.training.training_set import open_training_set
+from millrace.training.data.training_set import open_training_set
 
 given = orjson.loads(sys.argv[1])
 folder, memory = Path(given["folder"]), given["memory"]

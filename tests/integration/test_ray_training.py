@@ -27,15 +27,15 @@ from millrace.package import Package
 from millrace.spec import ComputeSpec
 from millrace.training import train_package
 from millrace.training.base import Fit, TrainingData
+from millrace.training.boosting.lightgbm_trainer import LightGBMTrainer
+from millrace.training.boosting.xgboost_trainer import XGBoostTrainer
 from millrace.training.candidate import Trained, prepare_training
+from millrace.training.cluster.ray_trainer import RayTrainer
+from millrace.training.cluster.ray_training import train_on_ray
 from millrace.training.job import TrainingJob
-from millrace.training.lightgbm_trainer import LightGBMTrainer
-from millrace.training.ray_trainer import RayTrainer
-from millrace.training.ray_training import train_on_ray
+from millrace.training.network.torch_trainer import TorchTrainer
 from millrace.training.run import Checkpoint, FitRun, FolderRun, LooseRun, StopFitError
-from millrace.training.torch_trainer import TorchTrainer
-from millrace.training.tuning import tune
-from millrace.training.xgboost_trainer import XGBoostTrainer
+from millrace.training.tuning.tune import tune
 
 pytestmark = [pytest.mark.integration, pytest.mark.full, pytest.mark.timeout(300)]
 MONTHS = ["2020-01", "2020-02", "2020-03"]
@@ -234,7 +234,7 @@ def test_more_workers_than_this_machine_has_cores_are_refused_with_the_remedy(en
 
 
 def test_trials_spread_over_the_cluster_fill_the_study(engine: Engine, tmp_path: Path) -> None:
-    from millrace.training.ray_tuning import RaySpread
+    from millrace.training.cluster.ray_tuning import RaySpread
 
     storage, job = f"sqlite:///{tmp_path}/studies.db", job_of("tuned")
     spread = RaySpread(engine=engine)

@@ -31,9 +31,9 @@ from millrace.step.rebuild import rebuild_release
 from millrace.step.recipe import origin_of, record_recipe
 from millrace.step.training import build_training_set, open_training_set
 from millrace.training import LooseRun, TrainingJob
-from millrace.training.environment import Environment, environment_digest
-from millrace.training.isolated import Place, own_code, work
-from millrace.training.software import NO_DISTRIBUTION
+from millrace.training.isolation.environment import Environment, environment_digest
+from millrace.training.isolation.isolated import Place, own_code, work
+from millrace.training.isolation.software import NO_DISTRIBUTION
 
 pytestmark = [pytest.mark.integration, pytest.mark.full]
 ROOT = Path(__file__).resolve().parents[2]

@@ -13,9 +13,9 @@ from tests.unit.training.synthetic import make_job, make_use_case, training_rows
 
 from millrace.governance.migration import migrate
 from millrace.settings import Settings
-from millrace.training.optuna_plot import draw_study
-from millrace.training.optuna_study import _storage, open_storage
-from millrace.training.tuning import Tuned, tune
+from millrace.training.tuning.optuna_plot import draw_study
+from millrace.training.tuning.optuna_study import _storage, open_storage
+from millrace.training.tuning.tune import Tuned, tune
 
 pytestmark = pytest.mark.integration
 SPACE = {"max_depth": {"type": "int", "low": 2, "high": 8}, "subsample": {"type": "float", "low": 0.5, "high": 1.0}}

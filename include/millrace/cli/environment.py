@@ -21,7 +21,7 @@ def lock(
     to: Annotated[Path | None, typer.Option("--to", help="File to write; else it is printed.", dir_okay=False)] = None,
 ) -> None:
     """Resolve requirements, and what Millrace needs beside them, into exact pins for `environment.lock`."""
-    from millrace.training.environment import resolve_lock
+    from millrace.training.isolation.environment import resolve_lock
 
     text = resolve_lock(requirements)
     if to is None:
@@ -41,8 +41,8 @@ def build(
     ] = None,
 ) -> None:
     """Build the environments of locks where they are missing, so that no run has to wait for the network."""
-    from millrace.training.environment import build_environment
-    from millrace.training.lock import parse_lock
+    from millrace.training.isolation.environment import build_environment
+    from millrace.training.isolation.lock import parse_lock
 
     folder = store or Settings.load().var / "environments"
     for path in locks:

@@ -28,19 +28,19 @@ from millrace.step.recipe import origin_of, record_recipe
 from millrace.step.retrieval import load_functions
 from millrace.step.training import open_training_set
 from millrace.training import FolderRun, Trained, TrainingJob, find_candidate, find_holdout, train_package
-from millrace.training.environment import build_environment
-from millrace.training.isolated import train_isolated
-from millrace.training.lock import read_lock
+from millrace.training.isolation.environment import build_environment
+from millrace.training.isolation.isolated import train_isolated
+from millrace.training.isolation.lock import read_lock
 from millrace.training.outcome import Outcome, load_outcome, write_trials
 from millrace.training.registry import build_trainer
-from millrace.training.rows import TrainingRows
+from millrace.training.data.rows import TrainingRows
 from millrace.training.run import Curves, alone, go_on, sweep_runs
-from millrace.training.software import code_digest
+from millrace.training.isolation.software import code_digest
 
 if TYPE_CHECKING:
     from millrace.engine import Engine
     from millrace.evaluation.base import Evaluation
-    from millrace.training.tuning import Tuned
+    from millrace.training.tuning.tune import Tuned
 
 log = logging.getLogger(__name__)
 _SWEPT_AFTER_S = 7 * 86_400
@@ -237,18 +237,18 @@ def _fit(job: TrainingJob, rows: TrainingRows, run: FolderRun, place: _Place, en
         environment = build_environment(job.lock, store=place.settings.var / "environments", stop=place.stop)
         return train_isolated(job, rows, environment=environment, store=store, run=run, stop=place.stop)
     if job.spec.workers > 1 and engine is not None:
-        from millrace.training.ray_training import train_on_ray
+        from millrace.training.cluster.ray_training import train_on_ray
 
         return train_on_ray(job, rows, engine=engine, store=store, run=run, stop=place.stop)
     return train_package(job, rows, store=store, run=run)
 
 
 def _tune(job: TrainingJob, rows: TrainingRows, place: _Place, engine: Engine | None) -> Tuned:
-    from millrace.training.tuning import tune
+    from millrace.training.tuning.tune import tune
 
     spread = None
     if engine is not None and job.spec.tuning and job.spec.tuning.parallel > 1:
-        from millrace.training.ray_tuning import RaySpread
+        from millrace.training.cluster.ray_tuning import RaySpread
 
         spread = RaySpread(engine=engine)
     return tune(
@@ -264,7 +264,7 @@ def _tune(job: TrainingJob, rows: TrainingRows, place: _Place, engine: Engine | 
 
 def _show(tuned: Tuned, place: _Place) -> list[str]:
     """Draw the study and write its trials as a table; the files, relative to the training's folder."""
-    from millrace.training.optuna_plot import draw_study
+    from millrace.training.tuning.optuna_plot import draw_study
 
     folder = place.folder / _TUNING
     folder.mkdir(parents=True, exist_ok=True)

@@ -94,9 +94,9 @@ def _candidate_faults(use_case: UseCaseSpec, domain: DomainSpec, settings: Setti
     """What a candidate asks of its trainer, the classes and features it names, and its lock."""
     from millrace.training.check import check_job
     from millrace.training.job import TrainingJob
-    from millrace.training.lock import read_lock
+    from millrace.training.isolation.lock import read_lock
     from millrace.training.registry import check_candidate
-    from millrace.training.search_space import check_space
+    from millrace.training.tuning.search_space import check_space
 
     faults = []
     for name, spec in use_case.candidates.items():

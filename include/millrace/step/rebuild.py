@@ -23,12 +23,12 @@ from millrace.settings import Settings
 from millrace.spec import load_domain
 from millrace.step.rebuild_comparison import Comparison, compare_packages, metric_of, predict_rows
 from millrace.step.training import build_training_set, load_training_set, open_training_set
-from millrace.training.environment import Environment, build_environment, own_environment
-from millrace.training.isolated import Place, own_code, work
+from millrace.training.isolation.environment import Environment, build_environment, own_environment
+from millrace.training.isolation.isolated import Place, own_code, work
 from millrace.training.job import TrainingJob
-from millrace.training.rows import TrainingRows
+from millrace.training.data.rows import TrainingRows
 from millrace.training.run import LooseRun, go_on
-from millrace.training.software import lock_text, matches, require_pinned
+from millrace.training.isolation.software import lock_text, matches, require_pinned
 
 log = logging.getLogger(__name__)
 
@@ -204,7 +204,7 @@ def _code(recipe: Recipe, settings: Settings) -> Iterator[Path]:
         code = tree / "include" / "millrace"
         if not (code / "training" / "worker.py").is_file():
             raise RebuildError(
-                f"commit {recipe.commit[:12]} has no include/millrace/training/worker.py",
+                f"commit {recipe.commit[:12]} has no include/millrace/training/isolation/worker.py",
                 where=str(settings.root),
                 remedy="set MILLRACE_ROOT to the checkout that the model was trained from",
             )

@@ -18,10 +18,10 @@ from millrace.lake import Table
 from millrace.package import Package
 from millrace.settings import Settings
 from millrace.training.job import TrainingJob
-from millrace.training.software import installed_pins
+from millrace.training.isolation.software import installed_pins
 
 if TYPE_CHECKING:
-    from millrace.training.tuning import Tuned
+    from millrace.training.tuning.tune import Tuned
 
 log = logging.getLogger(__name__)
 LONGEST_HISTORY = 300

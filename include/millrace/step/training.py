@@ -19,8 +19,8 @@ from millrace.step.feature_registry import apply_features
 from millrace.step.retrieval import load_functions
 from millrace.step.retrieval_split import labelled_features
 from millrace.training import assemble_training_set
-from millrace.training import training_set as table
-from millrace.training.lake_rows import LakeRows
+from millrace.training.data import training_set as table
+from millrace.training.data.lake_rows import LakeRows
 
 log = logging.getLogger(__name__)
 

@@ -2,17 +2,17 @@
 
 from millrace.training.base import Fit, Trainer, TrainingData
 from millrace.training.candidate import Prepared, Trained, prepare_training, seal_candidate, train_package
-from millrace.training.job import TrainingJob, find_candidate
-from millrace.training.registry import build_trainer, check_params, list_trainers
-from millrace.training.rows import TrainingRows, as_rows
-from millrace.training.run import Checkpoint, FitRun, FolderRun, LooseRun, StopFitError
-from millrace.training.training_set import (
+from millrace.training.data.rows import TrainingRows, as_rows
+from millrace.training.data.training_set import (
     assemble_partition,
     assemble_training_set,
     find_holdout,
     load_training_set,
     open_training_set,
 )
+from millrace.training.job import TrainingJob, find_candidate
+from millrace.training.registry import build_trainer, check_params, list_trainers
+from millrace.training.run import Checkpoint, FitRun, FolderRun, LooseRun, StopFitError
 
 __all__ = [
     "Checkpoint",

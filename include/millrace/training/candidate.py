@@ -35,11 +35,11 @@ from millrace.training.check import (
     check_predictions,
     check_rows,
 )
-from millrace.training.encoding import encode_rows
+from millrace.training.data.encoding import encode_rows
+from millrace.training.data.rows import TrainingRows, as_rows
 from millrace.training.golden import GoldenSearch, choose_golden
 from millrace.training.job import TrainingJob
 from millrace.training.registry import build_trainer, check_candidate
-from millrace.training.rows import TrainingRows, as_rows
 from millrace.training.run import FitRun, LooseRun
 
 log = logging.getLogger(__name__)

@@ -13,8 +13,8 @@ from millrace.artifact import canonical
 from millrace.errors import SpecError, TrainingError
 from millrace.package import FeatureSpec, GoldenRows, OnDemandFunctions
 from millrace.package.golden import same_values
+from millrace.training.data.weight import check_class_weight
 from millrace.training.job import TrainingJob
-from millrace.training.weight import check_class_weight
 
 MIN_ROWS = 50
 _NEAR = 1e-6

@@ -47,10 +47,10 @@ class _Known:
 
 _TRAINERS = {
     "baseline": _Known("millrace.training.baseline_trainer", "BaselineTrainer", BaselineParams),
-    "lightgbm": _Known("millrace.training.lightgbm_trainer", "LightGBMTrainer", LightGBMParams),
-    "sklearn": _Known("millrace.training.sklearn_trainer", "SklearnTrainer", SklearnParams),
-    "torch": _Known("millrace.training.torch_trainer", "TorchTrainer", TorchParams),
-    "xgboost": _Known("millrace.training.xgboost_trainer", "XGBoostTrainer", XGBoostParams),
+    "lightgbm": _Known("millrace.training.boosting.lightgbm_trainer", "LightGBMTrainer", LightGBMParams),
+    "sklearn": _Known("millrace.training.estimator.sklearn_trainer", "SklearnTrainer", SklearnParams),
+    "torch": _Known("millrace.training.network.torch_trainer", "TorchTrainer", TorchParams),
+    "xgboost": _Known("millrace.training.boosting.xgboost_trainer", "XGBoostTrainer", XGBoostParams),
 }
 
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from millrace.artifact import iso
 from millrace.spec import DomainSpec, UseCaseSpec
+from millrace.training.data.training_set import assemble_partition
 from millrace.training.job import TrainingJob
-from millrace.training.training_set import assemble_partition
 
 CLASSES = ["low", "middle", "high"]
 KINDS = ["chair", "lamp", "table", "ünique", ""]

@@ -8,7 +8,7 @@ import lightgbm
 import numpy as np
 import pytest
 import xgboost
-from tests.unit.training.boosted import LIBRARIES, PROBLEMS, fit, make_data
+from tests.unit.training.boosting.boosted import LIBRARIES, PROBLEMS, fit, make_data
 
 from millrace.package.predictor import Model, load_model
 from millrace.training.base import TrainingData

@@ -26,7 +26,7 @@ from millrace.spec import UseCaseSpec
 from millrace.step import candidate as step
 from millrace.step import recipe as recipe_step
 from millrace.step.candidate import report_failure, train_candidate
-from millrace.training import boosting
+from millrace.training.boosting import segment as boosting
 from millrace.training.outcome import write_trials
 from millrace.training.run import StopFitError
 

@@ -18,7 +18,7 @@ from millrace.step.candidate import open_job
 from millrace.step.evaluation import evaluate_candidates
 from millrace.step.recipe import origin_of, record_recipe
 from millrace.training import train_package
-from millrace.training.tuning import tune
+from millrace.training.tuning.tune import tune
 
 TUNED: dict[str, Any] = {
     "trainer": "lightgbm",

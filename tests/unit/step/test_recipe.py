@@ -7,8 +7,8 @@ import random
 import pytest
 
 from millrace.step.recipe import LONGEST_HISTORY, sum_up
-from millrace.training.fold import Fold
-from millrace.training.tuning import TrialRecord, Tuned
+from millrace.training.tuning.fold import Fold
+from millrace.training.tuning.tune import TrialRecord, Tuned
 
 FOLDS = [
     Fold(trained=("2013-01",), validated="2013-02"),

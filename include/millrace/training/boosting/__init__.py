@@ -1,0 +1,1 @@
+"""Gradient boosting: xgboost and lightgbm, in segments."""

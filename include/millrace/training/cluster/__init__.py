@@ -1,0 +1,1 @@
+"""Training and tuning spread over a Ray cluster."""

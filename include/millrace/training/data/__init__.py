@@ -1,0 +1,1 @@
+"""Rows to train on: read, encoded, weighted and laid out as a matrix."""

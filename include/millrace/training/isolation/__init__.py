@@ -1,0 +1,1 @@
+"""Training in a software environment of its own."""
