@@ -94,6 +94,12 @@ class Bare(SquaresTrainer):
         return super().fit(data, seed=seed, run=run).content
 
 
+class Failing(SquaresTrainer):
+    def fit(self, data, *, seed, run):
+        print("not for the reader of messages", flush=True)
+        raise KeyError("no such thing")
+
+
 class Mean(SquaresTrainer):
     def __init__(self, params):
         super().__init__(params)
@@ -317,6 +323,7 @@ def test_a_trainer_that_is_none_is_refused_when_the_spec_is_checked(trainer: str
 @pytest.mark.parametrize(
     ("name", "says"),
     [
+        ("Failing", "its `fit` failed: KeyError: 'no such thing'"),
         ("Bare", "no Fit: bytes, facts as JSON has them"),
         ("Mean", r"of shape \(\d+,\), expected is \(\d+, 3\)"),
         ("NoArray", "predicts nothing: AttributeError"),

@@ -23,6 +23,8 @@ from millrace.errors import FeatureError
 from millrace.package.value import (
     Values,
     coded_values,
+    find_texts,
+    is_unicode,
     listed,
     read_numbers,
     read_text,
@@ -190,13 +192,12 @@ class Encoder:
             return table[coded.indices.fill_null(len(table) - 1).to_numpy(zero_copy_only=False)]
         return [self._code(column, codes, value) for value in listed(values)]
 
-    def _encode_distinct(self, column: ColumnEncoder, distinct: Any) -> list[int]:
+    def _encode_distinct(self, column: ColumnEncoder, distinct: Any) -> Any:
         """Codes of the values of an Arrow array."""
-        values, codes = read_texts(column.name, distinct), self._codes[column.name]
-        if distinct.type != "string" or distinct.null_count:
-            return [self._code(column, codes, value) for value in values]
-        unseen = column.unseen
-        return [codes.get(text, unseen) for text in values]
+        if distinct.type == "string" and not distinct.null_count and is_unicode(distinct):
+            return find_texts(distinct, column.vocabulary).fill_null(column.unseen).to_numpy(zero_copy_only=False)
+        codes = self._codes[column.name]
+        return [self._code(column, codes, value) for value in read_texts(column.name, distinct)]
 
     @staticmethod
     def _code(column: ColumnEncoder, codes: dict[str, int], value: Any) -> int:

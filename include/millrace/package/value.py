@@ -94,6 +94,23 @@ def read_texts(name: str, values: Any) -> Sequence[Any]:
     return found
 
 
+def is_unicode(texts: Any) -> bool:
+    """Whether all texts of an Arrow array are UTF-8, which nothing looked at before."""
+    try:
+        texts.validate(full=True)
+    except ValueError:
+        return False
+    return True
+
+
+def find_texts(texts: Any, among: list[str]) -> Any:
+    """Place of each text of an Arrow array in a list; null where it is not there."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    return pc.index_in(texts, value_set=pa.array(among, pa.string()))
+
+
 def coded_values(name: str, values: Any) -> Any:
     """An Arrow column as codes into its distinct values.
 

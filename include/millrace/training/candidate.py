@@ -40,7 +40,7 @@ from millrace.training.data.rows import TrainingRows, as_rows
 from millrace.training.golden import GoldenSearch, choose_golden
 from millrace.training.job import TrainingJob
 from millrace.training.registry import build_trainer, check_candidate
-from millrace.training.run import FitRun, LooseRun
+from millrace.training.run import FitRun, LooseRun, StopFitError
 
 log = logging.getLogger(__name__)
 
@@ -103,12 +103,28 @@ def train_package(
     run = run or LooseRun(folder=Path(tempfile.gettempdir()))
     prepared = prepare_training(job, rows, folder=run.folder)
     started = time.perf_counter()
-    fit = prepared.trainer.fit(prepared.data, seed=job.use_case.seed, run=run)
+    fit = _fit(job, prepared, run)
     seconds = time.perf_counter() - started
     check_fit(fit, where=_whose(job))
     count = prepared.record.rows
     log.info("%s of %s trained on %d rows in %.1f s", job.candidate, job.use_case.name, count, seconds)
     return seal_candidate(job, prepared, fit, store=store, seconds=seconds)
+
+
+def _fit(job: TrainingJob, prepared: Prepared, run: FitRun) -> Fit:
+    """The fit; whatever a trainer outside Millrace raises becomes an error that names it."""
+    try:
+        return prepared.trainer.fit(prepared.data, seed=job.use_case.seed, run=run)
+    except (MillraceError, StopFitError):
+        raise
+    except (Exception, SystemExit) as error:
+        if ":" not in job.spec.trainer:
+            raise
+        raise TrainingError(
+            f"its `fit` failed: {type(error).__name__}: {error}",
+            where=_whose(job),
+            remedy="mend the trainer, or its params; the traceback is in the log",
+        ) from error
 
 
 def prepare_training(job: TrainingJob, rows: pa.Table | TrainingRows, *, folder: Path) -> Prepared:

@@ -17,6 +17,8 @@ from typing import IO, Protocol
 
 import orjson
 
+from millrace.errors import TrainingError
+
 log = logging.getLogger(__name__)
 _SUFFIX = ".checkpoint"
 _DIGEST = hashlib.sha256().digest_size
@@ -116,7 +118,20 @@ class FolderRun:
 
         Raises:
             StopFitError: the fit shall end now; the checkpoint is kept.
+            TrainingError: it cannot be written; the one before is kept.
         """
+        try:
+            self._write(checkpoint)
+        except OSError as error:
+            raise TrainingError(
+                f"the checkpoint after {checkpoint.done} rounds or epochs cannot be written: {error.strerror}",
+                where=str(self.folder),
+                remedy="free some space and make the folder writable, then run the task again: it goes on from the "
+                "checkpoint before",
+            ) from error
+        _end_where(self.stop)
+
+    def _write(self, checkpoint: Checkpoint) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         target = self.folder / f"{checkpoint.done:08d}{_SUFFIX}"
         fresh = self.folder / f".{target.name}.{os.getpid()}"
@@ -125,15 +140,18 @@ class FolderRun:
         digest = hashlib.sha256()
         for part in parts:
             digest.update(part)
-        with fresh.open("wb") as file:
-            file.writelines((digest.digest(), *parts))
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(target)
+        try:
+            with fresh.open("wb") as file:
+                file.writelines((digest.digest(), *parts))
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.replace(target)
+        except OSError:
+            fresh.unlink(missing_ok=True)
+            raise
         for path in self.folder.glob(f"*{_SUFFIX}"):
             if path.name < target.name:
                 path.unlink(missing_ok=True)
-        _end_where(self.stop)
 
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
         """Keep the figures.

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from millrace.errors import TrainingError
 from millrace.training.run import Checkpoint, FolderRun, LooseRun, StopFitError, sweep_runs
 
 
@@ -65,6 +66,20 @@ def test_only_the_last_checkpoint_is_kept(tmp_path: Path) -> None:
     assert [path.name for path in run.folder.iterdir()] == ["00000003.checkpoint"]
     run.discard()
     assert not run.folder.exists()
+
+
+def test_a_full_disk_is_told_with_the_remedy_and_the_checkpoint_before_stays(tmp_path: Path) -> None:
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("no device that is always full")
+    run = FolderRun(folder=tmp_path / "run")
+    run.save(Checkpoint(done=1, content=b"one"))
+    (run.folder / f".00000002.checkpoint.{os.getpid()}").symlink_to(full)
+    with pytest.raises(TrainingError, match="after 2 rounds or epochs cannot be written: No space left") as caught:
+        run.save(Checkpoint(done=2, content=b"two"))
+    assert caught.value.where == str(run.folder)
+    assert [path.name for path in run.folder.iterdir()] == ["00000001.checkpoint"]
+    assert FolderRun(folder=run.folder).restore() == Checkpoint(done=1, content=b"one")
 
 
 def test_a_run_that_is_asked_to_stop_keeps_the_checkpoint_and_ends(tmp_path: Path) -> None:

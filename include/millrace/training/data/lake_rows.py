@@ -18,6 +18,8 @@ from millrace.training.data.rows import BATCH_ROWS, KNOWN_AT, PARTITION, digest_
 _AT, _KEY = "event_timestamp", "key"
 _BATCH_BYTES, _LEAST_BATCH = 4 << 20, 1_024
 """What a batch of wide rows takes, about, and how many rows it has at least."""
+_GROUP_BYTES = 8 << 20
+"""What a group of rows takes that is read as a whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,9 +189,8 @@ class LakeRows:
             with files.open_input_file(path) as source, self._parquet(source, coded=coded) as parquet:
                 present = set(parquet.schema_arrow.names)
                 there = [name for name in needed if name in present] or [KNOWN_AT]
-                size = max(_LEAST_BATCH, min(BATCH_ROWS, _BATCH_BYTES // (8 * len(there))))
                 for group in range(parquet.num_row_groups):
-                    for batch in parquet.iter_batches(size, row_groups=[group], columns=there):
+                    for batch in _batches(parquet, group, there):
                         known = batch if piece.whole else batch.filter(known_by(batch[KNOWN_AT], self.known_until))
                         if known.num_rows:
                             yield self._named(known, names, piece.partition)
@@ -205,18 +206,28 @@ class LakeRows:
 
     def _named(self, batch: pa.RecordBatch, names: list[str], partition: str) -> pa.RecordBatch:
         """The columns asked for, of the types of the table; a file that lacks one has no value in it."""
-        columns = []
+        columns, present = [], dict(zip(batch.schema.names, batch.columns, strict=True))
         for name in names:
             kind = self.schema.field(name).type
             if name == PARTITION:
                 column = pa.repeat(pa.scalar(partition).cast(kind), batch.num_rows)
-            elif name in batch.schema.names:
-                column = batch[name]
+            elif name in present:
+                column = present[name]
             else:
                 column = pa.nulls(batch.num_rows, kind)
             plain = column.type == kind or pa.types.is_dictionary(column.type)
             columns.append(column if plain else column.cast(kind))
         return pa.RecordBatch.from_arrays(columns, names)
+
+
+def _batches(parquet: Any, group: int, names: list[str]) -> Iterator[pa.RecordBatch]:
+    """The rows of a group: at once where they are few, since then all cores read, else a batch after the other."""
+    rows, width = parquet.metadata.row_group(group).num_rows, 8 * len(names)
+    if rows * width <= _GROUP_BYTES:
+        yield from parquet.read_row_group(group, columns=names).to_batches(max_chunksize=BATCH_ROWS)
+    else:
+        size = max(_LEAST_BATCH, min(BATCH_ROWS, _BATCH_BYTES // width))
+        yield from parquet.iter_batches(size, row_groups=[group], columns=names)
 
 
 def _bounds(fragment: Any, name: str) -> tuple[datetime, datetime] | None:

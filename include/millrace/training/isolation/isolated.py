@@ -190,7 +190,19 @@ def _lines(process: subprocess.Popen[bytes], stop: Callable[[], bool]) -> Iterat
             if not chunk:
                 return
             *lines, pending = (pending + chunk).split(b"\n")
-            yield from (orjson.loads(line) for line in lines)
+            yield from filter(None, map(_message, lines))
+
+
+def _message(line: bytes) -> dict[str, Any]:
+    """What a line says; nothing where a library printed it."""
+    try:
+        told = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        told = None
+    if not isinstance(told, dict):
+        log.info("worker: %s", line.decode("utf-8", "replace"))
+        return {}
+    return told
 
 
 def _error(told: dict[str, str]) -> MillraceError:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -36,6 +37,19 @@ def test_a_worker_seals_the_bytes_that_this_process_seals(tmp_path: Path) -> Non
     assert run.curves == here_run.curves
     assert run.curves
     assert not (run.folder / "worker").exists()
+
+
+def test_what_a_library_prints_where_the_worker_speaks_is_left_aside(tmp_path: Path) -> None:
+    job, rows = case(rounds=3)
+    python = tmp_path / "python"
+    python.write_text(f"""#!/bin/sh
+echo hello; echo '[1]'; printf '\\377\\n'; exec '{sys.executable}' "$@"
+""")
+    python.chmod(0o755)
+    chatty = replace(own_environment(), python=python)
+    run = FolderRun(folder=tmp_path / "run")
+    trained = train_isolated(job, rows, environment=chatty, store=tmp_path / "packages", run=run)
+    assert trained.package.digest == train_package(job, rows, store=tmp_path / "packages").package.digest
 
 
 def test_errors_of_the_worker_are_ours(tmp_path: Path) -> None:
