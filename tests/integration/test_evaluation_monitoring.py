@@ -224,7 +224,7 @@ def test_candidates_are_judged_and_a_second_look_changes_nothing(
     entry = Ledger(settings).entries(use_case.name, kinds=("gates_evaluated",))[0]
     assert entry.effective_at == domain.partition("2013-03").end
     answers = load_document(settings.var / "evidence", entry.payload["verdict"])["answers"]
-    assert [item["outcome"] for item in answers] == ["pass"] * 9
+    assert [item["outcome"] for item in answers] == ["pass"] * 11
 
     again = evaluate_candidates(use_case, domain, policy, ref, models[::-1], settings=settings)
     assert again == found

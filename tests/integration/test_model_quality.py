@@ -201,4 +201,5 @@ def scored(label: Floats, prediction: Floats, blocks: DayBlocks) -> Scored:
     return Scored(
         value={"auc": measure_metric("binary", "auc", label, prediction)},
         rounds={"auc": resample_auc(label, prediction, blocks)},
+        days=len(blocks.days),
     )

@@ -12,12 +12,15 @@ from numpy.typing import NDArray
 from millrace.artifact import DatasetRef, digest_of
 from millrace.errors import EvaluationError
 from millrace.evaluation.bootstrap import measure_metric
-from millrace.evaluation.evidence import (
+from millrace.evaluation.evidence import Evidence
+from millrace.evaluation.fairness import GroupSize, measure_fairness
+from millrace.evaluation.finding import (
+    BusinessValue,
     CalibrationPoint,
     ClassScore,
     Comparison,
+    Curve,
     DataIdentity,
-    Evidence,
     Explanation,
     Latency,
     ModelScore,
@@ -27,10 +30,13 @@ from millrace.evaluation.evidence import (
     TimeOrder,
 )
 from millrace.evaluation.holdout import Holdout, missing_shares, numbers, plain_columns
-from millrace.evaluation.metric import METRICS, direction_of
-from millrace.evaluation.score import Scored, gain, score, score_slices, slice_names
+from millrace.evaluation.metric import METRICS, DecisionRule, direction_of
+from millrace.evaluation.score import Scored, gain, score
+from millrace.evaluation.sklearn_curve import draw_curves
 from millrace.evaluation.sklearn_metric import CALIBRATION_BINS, calibration_bin, held_against
+from millrace.evaluation.slice import CROSS, crossed_names, score_slices
 from millrace.evaluation.sufficiency import measure_sufficiency
+from millrace.evaluation.value import measure_value
 from millrace.governance.policy import policy_digest
 from millrace.governance.tuning_record import TuningRecord
 from millrace.lake.digest import content_digest
@@ -38,8 +44,6 @@ from millrace.spec.policy import PolicySpec
 from millrace.spec.use_case import UseCaseSpec
 
 BASELINE = "baseline"
-CROSS = " × "
-"""Between crossed columns, and between their values."""
 _COMPARED_ROWS = 50_000
 
 
@@ -56,6 +60,7 @@ class Contender:
         bytes: size of the package.
         features: columns it sees, in order.
         prediction: on the rows of the holdout: (n,), or (n, classes) of several classes.
+        threshold: what it decides by where it serves; the use case's where None.
     """
 
     name: str
@@ -66,6 +71,7 @@ class Contender:
     bytes: int
     features: list[str]
     prediction: NDArray[np.float64]
+    threshold: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,10 +114,10 @@ def run_field(
         raise EvaluationError(
             f"candidates are {names}", where=use_case.name, remedy="give at least one, and each name once"
         )
-    scored = {}
+    scored, rule = {}, decision_rule(use_case)
     for item in [*candidates, *([champion] if champion else [])]:
         try:
-            scored[item.name] = score(use_case.problem, holdout.label, item.prediction, holdout.blocks)
+            scored[item.name] = score(use_case.problem, holdout.label, item.prediction, holdout.blocks, rule=rule)
         except EvaluationError as error:
             raise EvaluationError(
                 error.what, where=f"{item.name} ({item.package[:12]}) on {holdout.label.size} rows", remedy=error.remedy
@@ -131,6 +137,11 @@ def run_field(
     )
 
 
+def decision_rule(use_case: UseCaseSpec) -> DecisionRule:
+    """How the use case turns a probability into a decision."""
+    return DecisionRule(threshold=use_case.threshold, beta=use_case.evaluation.beta)
+
+
 def gather_evidence(
     use_case: UseCaseSpec,
     policy: PolicySpec,
@@ -146,8 +157,13 @@ def gather_evidence(
     stability: Sequence[StabilityTest] = (),
     latency: Latency | None = None,
     origin: Origin | None = None,
+    known_late: Sequence[str] = (),
 ) -> Evidence:
-    """The bundle of a field that ran; `tuning` tells of the candidates whose parameters were searched for."""
+    """The bundle of a field that ran.
+
+    `tuning` tells of the candidates whose parameters were searched for, `known_late` of what the domain says is known
+    too late to be a feature.
+    """
     label = numbers(training.column("label"))
     several = use_case.problem == "multiclass"
     names, categories = use_case.features.columns, use_case.features.categories
@@ -165,13 +181,13 @@ def gather_evidence(
         label=use_case.label.expression,
         feature_service=use_case.features.name,
         declared_features=names,
-        declared_leaks=list(use_case.leaks),
+        declared_leaks=list(dict.fromkeys([*use_case.leaks, *known_late])),
         seed=use_case.seed,
         rounds=use_case.evaluation.bootstrap,
         data=DataIdentity(
             training_set=training_set.digest,
             training_rows=training.num_rows,
-            holdout_digest=content_digest(holdout.table),
+            holdout_digest=content_digest(holdout.content),
             holdout_rows=holdout.table.num_rows,
             holdout_days=len(holdout.blocks.days),
             known_until=training_set.known_until,
@@ -198,10 +214,39 @@ def gather_evidence(
         reference=reference,
         classes=_classes(use_case, holdout.label, field.challenger.prediction, label) if several else [],
         absent=sorted(set(use_case.candidates) - {item.name for item in field.candidates}),
+        rule=decision_rule(use_case) if use_case.problem == "binary" else None,
         tuning=dict(tuning or {}),
+        curves=_curves(use_case, field, holdout),
+        value=_value(use_case, field, holdout),
+        fairness=measure_fairness(
+            use_case,
+            holdout,
+            field.challenger.prediction,
+            size=GroupSize.of(policy, use_case),
+            threshold=field.challenger.threshold,
+        ),
         stability=list(stability),
         latency=latency,
         origin=origin,
+    )
+
+
+def _curves(use_case: UseCaseSpec, field: Field, holdout: Holdout) -> list[Curve]:
+    found = draw_curves(use_case.problem, holdout.label, field.challenger.prediction, "challenger")
+    if field.champion is not None:
+        found += draw_curves(use_case.problem, holdout.label, field.champion.prediction, "champion")
+    return found
+
+
+def _value(use_case: UseCaseSpec, field: Field, holdout: Holdout) -> BusinessValue | None:
+    champion = field.champion
+    return measure_value(
+        use_case,
+        holdout.label,
+        field.challenger.prediction,
+        holdout.blocks,
+        champion=None if champion is None else champion.prediction,
+        champion_threshold=None if champion is None else champion.threshold,
     )
 
 
@@ -283,19 +328,12 @@ def _slices(use_case: UseCaseSpec, field: Field, holdout: Holdout) -> list[Slice
     predictions = [field.challenger.prediction, *([field.champion.prediction] if field.champion else [])]
     found: list[SliceScore] = []
     for columns in use_case.evaluation.crossings:
-        if absent := sorted(set(columns) - set(holdout.table.column_names)):
-            raise EvaluationError(
-                f"slice {', '.join(absent)} is no column of the rows",
-                where=f"use_cases/{use_case.name}.yaml: evaluation.slices",
-                remedy=f"name a feature: {', '.join(use_case.features.columns)}",
-            )
-        values = plain_columns(holdout.table, list(columns), use_case.features.categories)
-        parts = [slice_names(values[name]) for name in columns]
+        values = holdout.audited(list(columns), use_case.features.categories)
         found += score_slices(
             use_case.problem,
             use_case.evaluation.metric,
             CROSS.join(columns),
-            values=np.array([CROSS.join(row) for row in zip(*parts, strict=True)], dtype=object),
+            values=values[columns[0]] if len(columns) == 1 else crossed_names(columns, values),
             label=holdout.label,
             predictions=predictions,
             blocks=holdout.blocks,

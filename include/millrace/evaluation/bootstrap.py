@@ -2,7 +2,7 @@
 
 A round gives each day a weight, how often it was drawn. Sums over rows become sums over days; the area under the
 ROC curve becomes a quadratic form in those weights, because it counts pairs of a positive row of one day and a
-negative row of another. Both are exact; only average precision has to walk the rows in each round.
+negative row of another. Both are exact; only average precision has to walk the rows in each round, and lift a few.
 """
 
 from __future__ import annotations
@@ -13,15 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from millrace.evaluation.block import DayBlocks
+from millrace.evaluation.metric import TOP_SHARE, DecisionRule
 from millrace.evaluation.sklearn_metric import CALIBRATION_BINS, calibration_bin, held_against, normalised
 from millrace.spec.use_case import Problem
 
 Floats = NDArray[np.float64]
 _ROUNDS_AT_ONCE = 16
+_STRETCHES = 256
 _EPSILON = float(np.finfo(np.float64).eps)
 
 
-def resample(problem: Problem, label: Floats, prediction: Floats, blocks: DayBlocks) -> dict[str, Floats]:
+def resample(
+    problem: Problem, label: Floats, prediction: Floats, blocks: DayBlocks, *, rule: DecisionRule | None = None
+) -> dict[str, Floats]:
     """Each metric of a problem in each round; NaN in rounds where it is undefined (a class that was not drawn).
 
     Args:
@@ -29,6 +33,7 @@ def resample(problem: Problem, label: Floats, prediction: Floats, blocks: DayBlo
         label: (n,) labels.
         prediction: (n,) predictions, or (n, classes) probabilities.
         blocks: days of the rows, and the draws.
+        rule: threshold and beta of `f_beta`; those of `DecisionRule()` by default.
 
     Returns:
         Metric name → (rounds,) values.
@@ -38,6 +43,8 @@ def resample(problem: Problem, label: Floats, prediction: Floats, blocks: DayBlo
             "auc": resample_auc(label, prediction, blocks),
             "average_precision": resample_average_precision(label, prediction, blocks),
             **_resample_binary_sums(label, prediction, blocks),
+            "f_beta": _resample_f_beta(label, prediction, blocks, rule or DecisionRule()),
+            "lift": resample_lift(label, prediction, blocks),
         }
     if problem == "multiclass":
         prediction = normalised(prediction)
@@ -111,16 +118,66 @@ def resample_average_precision(label: Floats, prediction: Floats, blocks: DayBlo
     return found
 
 
+def resample_mean(values: Floats, blocks: DayBlocks) -> Floats:
+    """The mean of a value of each row in each round."""
+    rows, total = _sums(blocks, [np.ones_like(values), values])
+    return _divide(total, rows)
+
+
+def resample_lift(label: Floats, prediction: Floats, blocks: DayBlocks) -> Floats:
+    """Lift of the top tenth in each round.
+
+    The rows, best first, are cut into stretches that part no equal predictions. Sums per stretch and day tell in which
+    one the tenth of a round ends; only the rows of that one are walked.
+    """
+    order = np.argsort(-prediction, kind="stable")
+    hit, day, scores = label[order] == 1, blocks.of_row[order], prediction[order]
+    ends = np.append(np.flatnonzero(scores[1:] != scores[:-1]) + 1, len(scores))
+    wanted = np.linspace(0, len(scores), _STRETCHES + 1)[1:]
+    cuts = np.unique(np.append(ends[np.searchsorted(ends, wanted)], len(scores)))
+    rows, hits = (_until(cuts, day, chosen, blocks) for chosen in (np.ones(len(hit), bool), hit))
+    goal = TOP_SHARE * rows[:, -1]
+    place = np.minimum((rows < goal[:, None]).sum(axis=1), len(cuts) - 1)
+    found = np.full(len(blocks.draws), np.nan)
+    for stretch in np.unique(place):
+        of = np.flatnonzero(place == stretch)
+        start, stop = int(cuts[stretch - 1]) if stretch else 0, int(cuts[stretch])
+        closed = ends[np.searchsorted(ends, start, side="right") : np.searchsorted(ends, stop) + 1] - start
+        drawn = blocks.draws[of][:, day[start:stop]]
+        within = np.cumsum(drawn, axis=1)[:, closed - 1]
+        gained = np.cumsum(drawn * hit[start:stop], axis=1)[:, closed - 1]
+        for number, item in enumerate(of):
+            before, known = (rows[item, stretch - 1], hits[item, stretch - 1]) if stretch else (0.0, 0.0)
+            taken = np.append(0.0, within[number])
+            reached = known + np.interp(goal[item] - before, taken, np.append(0.0, gained[number]))
+            found[item] = reached / TOP_SHARE
+    return _divide(found, hits[:, -1])
+
+
+def _until(cuts: NDArray[np.int64], day: NDArray[np.int64], chosen: NDArray[np.bool_], blocks: DayBlocks) -> Floats:
+    """(rounds, cuts): rows of each round before each cut, of those chosen."""
+    count = len(cuts)
+    stretch = np.searchsorted(cuts, np.arange(len(day)), side="right")
+    cell = day * count + stretch
+    by_day = np.bincount(cell[chosen], minlength=len(blocks.days) * count).reshape(len(blocks.days), count)
+    summed: Floats = np.cumsum(blocks.draws @ by_day.astype(np.float64), axis=1)
+    return summed
+
+
 def resample_errors(label: Floats, prediction: Floats, blocks: DayBlocks) -> dict[str, Floats]:
-    """RMSE, MAE, R² and bias in each round."""
+    """RMSE, MAE, MAPE, R² and bias in each round."""
     error = prediction - label
     centred = label - label.mean()
-    rows, squared, absolute, bias, total, spread = _sums(
-        blocks, [np.ones_like(label), error**2, np.abs(error), error, centred, centred**2]
+    known = label != 0
+    relative = np.where(known, np.abs(error) / np.maximum(np.abs(label), _EPSILON), 0.0)
+    rows, squared, absolute, bias, total, spread, of_known, shares = _sums(
+        blocks,
+        [np.ones_like(label), error**2, np.abs(error), error, centred, centred**2, known.astype(np.float64), relative],
     )
     return {
         "rmse": np.sqrt(_divide(squared, rows)),
         "mae": _divide(absolute, rows),
+        "mape": _divide(shares, of_known),
         "r2": 1 - _divide(squared, spread - _divide(total**2, rows)),
         "bias": _divide(bias, rows),
     }
@@ -135,6 +192,13 @@ def _resample_binary_sums(label: Floats, prediction: Floats, blocks: DayBlocks) 
         "brier": _divide(squared, rows),
         "ece": _divide(_resample_gaps(label, prediction, blocks), rows),
     }
+
+
+def _resample_f_beta(label: Floats, prediction: Floats, blocks: DayBlocks, rule: DecisionRule) -> Floats:
+    """(1 + β²) · hits / (β² · ones + rows decided 1); undefined where a round has neither (van Rijsbergen 1979)."""
+    decided = (prediction >= rule.threshold).astype(np.float64)
+    hits, ones, chosen = _sums(blocks, [label * decided, label, decided])
+    return _divide((1 + rule.beta**2) * hits, rule.beta**2 * ones + chosen)
 
 
 def _resample_class_auc(label: Floats, prediction: Floats, blocks: DayBlocks) -> Floats:

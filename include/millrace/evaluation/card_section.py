@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from millrace.evaluation.evidence import Estimate, Evidence
+from millrace.evaluation import card_audit
+from millrace.evaluation.card_limit import limits_text
+from millrace.evaluation.card_text import SMALL_SLICE, bounded, digits_of, figure, listed
+from millrace.evaluation.evidence import Evidence
+from millrace.evaluation.finding import Estimate, SliceScore
 from millrace.evaluation.metric import METRICS, direction_of
 
-SMALL_SLICE = 200
-_MISSING = 0.2
 _SHOWN_CLASSES = 12
 
 
@@ -36,6 +38,7 @@ class Section:
 
 def card_sections(evidence: Evidence) -> list[Section]:
     """The sections of a bundle's card, in their order."""
+    value = card_audit.value_text(evidence)
     return [
         Section(key="purpose", title="What it is for", text=_purpose(evidence)),
         Section(key="people", title="By whom", text=_people(evidence)),
@@ -43,24 +46,15 @@ def card_sections(evidence: Evidence) -> list[Section]:
         Section(key="quality", title="How good it is", text=_quality(evidence)),
         Section(key="champion", title="Against the champion", text=_champion(evidence)),
         Section(key="slices", title="For whom it is worse", text=_slices(evidence)),
+        Section(key="fairness", title="Fairness", text=card_audit.fairness_text(evidence)),
         Section(key="explanation", title="What moves it", text=_explanation(evidence)),
         *_tuning(evidence),
-        Section(key="limits", title="Known limits", text=_limits(evidence)),
+        Section(key="stability", title="Stability", text=card_audit.stability_text(evidence)),
+        *([Section(key="value", title="What it is worth", text=value)] if value else []),
+        Section(key="footprint", title="What it takes to run", text=card_audit.footprint_text(evidence)),
+        Section(key="origin", title="Where it comes from", text=card_audit.origin_text(evidence)),
+        Section(key="limits", title="Known limits", text=limits_text(evidence)),
     ]
-
-
-def figure(value: float | None, digits: int = 3, *, sign: bool = False) -> str:
-    """A number for people; a dash where there is none."""
-    if value is None:
-        return "–"
-    return f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}"
-
-
-def interval(estimate: Estimate, digits: int = 3, *, sign: bool = False) -> str:
-    """The 95 % interval for people; empty where there is none."""
-    if estimate.low is None or estimate.high is None:
-        return ""
-    return f"{figure(estimate.low, digits, sign=sign)} to {figure(estimate.high, digits, sign=sign)}"
 
 
 def _purpose(evidence: Evidence) -> list[str]:
@@ -79,9 +73,10 @@ def _people(evidence: Evidence) -> list[str]:
     if not evidence.owners:
         return []
     score = evidence.challenger_score
+    maker = "trained elsewhere" if evidence.time.declared else f"trained by the {score.trainer} trainer"
     return [
         f"Owned by {', '.join(evidence.owners)}; risk tier {evidence.tier}.",
-        f"Candidate {score.name}, trained by the {score.trainer} trainer; "
+        f"Candidate {score.name}, {maker}; "
         f"chosen among {len(evidence.candidates)} candidates by {METRICS[evidence.metric].title}.",
         *([f"Not trained, and so not judged: {', '.join(evidence.absent)}."] if evidence.absent else []),
     ]
@@ -89,14 +84,23 @@ def _people(evidence: Evidence) -> list[str]:
 
 def _data(evidence: Evidence) -> list[str]:
     data, time = evidence.data, evidence.time
+    measured = f"measured on {data.holdout_rows:,} rows of {time.holdout} ({data.holdout_days} days)"
+    known = f"Only labels known by {time.cut[:16].replace('T', ' ')} UTC were used. {_labels(evidence)}"
+    features = (
+        f"Features come from the service {evidence.feature_service}, each as it was known at the moment of prediction."
+    )
+    if time.declared:
+        through = evidence.challenger_score.trained_through
+        told = f"through {through}, as is declared" if through else "on rows that nobody names"
+        return [f"Trained elsewhere {told}; {measured}.", known, features]
     if not time.training_partitions:
         return []
     first, last = time.training_partitions[0], time.training_partitions[-1]
     return [
-        f"Trained on {data.training_rows:,} rows of {first if first == last else f'{first} to {last}'}; measured on "
-        f"{data.holdout_rows:,} rows of {time.holdout} ({data.holdout_days} days) that no training row is from.",
-        f"Only labels known by {time.cut[:16].replace('T', ' ')} UTC were used. {_labels(evidence)}",
-        f"Features come from the service {evidence.feature_service}, each as it was known at the moment of prediction.",
+        f"Trained on {data.training_rows:,} rows of {first if first == last else f'{first} to {last}'}; {measured} "
+        "that no training row is from.",
+        known,
+        features,
     ]
 
 
@@ -116,30 +120,39 @@ def _labels(evidence: Evidence) -> str:
 
 
 def _quality(evidence: Evidence) -> list[str]:
-    score = evidence.challenger_score.metrics.get(evidence.metric, Estimate())
+    metric = evidence.metric
+    score = evidence.challenger_score.metrics.get(metric, Estimate())
     if score.value is None:
         return []
-    title = METRICS[evidence.metric].title
-    bounds = f" (95 % interval {interval(score)})" if score.low is not None else ""
-    baseline = evidence.versus_baseline
+    digits, baseline = digits_of(evidence, metric), evidence.versus_baseline
     against = ""
     if baseline.gain.value is not None:
-        against = f" Over the baseline that is a gain of {figure(baseline.gain.value, sign=True)}."
-    return [
-        f"{title} {figure(score.value)}{bounds}, from {evidence.rounds} bootstrap rounds that draw whole days.{against}"
+        against = f" Over the baseline that is a gain of {figure(baseline.gain.value, digits, sign=True)}."
+    found = [
+        f"{METRICS[metric].title} {bounded(score, digits)}, from {evidence.rounds} bootstrap rounds that draw whole "
+        f"days.{against}"
     ]
+    if (rule := evidence.rule) is not None and "f_beta" in evidence.challenger_score.metrics:
+        found.append(
+            f"F-beta is at the threshold {rule.threshold:g} with beta {rule.beta:g}; lift is the share of ones in the "
+            "tenth of rows with the highest probability over their share in all rows."
+        )
+    return found
 
 
 def _champion(evidence: Evidence) -> list[str]:
-    versus = evidence.versus_champion
+    versus, metric = evidence.versus_champion, evidence.metric
     if evidence.champion is None:
         return [
             (versus.reason and f"Not compared: {versus.reason}.") or "No champion was in force: there is none to beat."
         ]
-    score = evidence.champion.metrics[evidence.metric]
-    title = METRICS[evidence.metric].title
+    score = evidence.champion.metrics.get(metric, Estimate())
+    if score.value is None:
+        return []
+    title, digits = METRICS[metric].title, digits_of(evidence, metric)
     if versus.gain.value is None:
-        return [f"Release {versus.release} has {title} {figure(score.value)}; the gain is undefined on these rows."]
+        known = figure(score.value, digits)
+        return [f"Release {versus.release} has {title} {known}; the gain is undefined on these rows."]
     sure = versus.gain.low is not None and versus.gain.high is not None
     verdict = "The two cannot be told apart on these days."
     if sure and (versus.gain.low or 0) > 0:
@@ -148,24 +161,40 @@ def _champion(evidence: Evidence) -> list[str]:
         verdict = "The champion is better beyond chance."
     return [
         f"Release {versus.release} ({evidence.champion.trainer}, trained through {evidence.champion.trained_through}) "
-        f"has {title} {figure(score.value)} on the same rows. The paired gain is "
-        f"{figure(versus.gain.value, 4, sign=True)} (95 % interval {interval(versus.gain, 4, sign=True)}). {verdict}"
+        f"has {title} {figure(score.value, digits)} on the same rows. The paired gain is "
+        f"{bounded(versus.gain, digits + 1, sign=True)}. {verdict}"
     ]
 
 
 def _slices(evidence: Evidence) -> list[str]:
     if not evidence.slices:
         return []
-    way = direction_of(evidence.metric)
+    way, digits = direction_of(evidence.metric), digits_of(evidence, evidence.metric)
     judged = [item for item in evidence.slices if item.score.value is not None and item.rows >= SMALL_SLICE]
     if not judged:
         return [f"No slice has {SMALL_SLICE} rows with a defined metric; the bars below are hints only."]
     worst = min(judged, key=lambda item: (way * (item.score.value or 0), item.column, item.value))
-    overall = evidence.challenger_score.metrics[evidence.metric]
-    return [
-        f"It is weakest on {worst.column} {worst.value}: {METRICS[evidence.metric].title} {figure(worst.score.value)} "
-        f"on {worst.rows:,} rows, where all rows have {figure(overall.value)}."
+    overall = evidence.challenger_score.metrics.get(evidence.metric, Estimate())
+    found = [
+        f"It is weakest on {worst.column} {worst.value}: {METRICS[evidence.metric].title} "
+        f"{figure(worst.score.value, digits)} on {worst.rows:,} rows, where all rows have "
+        f"{figure(overall.value, digits)}."
     ]
+    return [*found, *_worse_than_champion(judged)]
+
+
+def _worse_than_champion(judged: list[SliceScore]) -> list[str]:
+    compared = [item for item in judged if item.gain is not None and item.gain.value is not None]
+    if not compared:
+        return []
+    worse = [
+        f"{item.column} {item.value}"
+        for item in compared
+        if item.gain and item.gain.high is not None and item.gain.high < 0
+    ]
+    if worse:
+        return [f"It is worse than the champion beyond chance on {listed(worse, 8)}."]
+    return [f"On none of {len(compared)} slices is it worse than the champion beyond chance."]
 
 
 def _explanation(evidence: Evidence) -> list[str]:
@@ -188,7 +217,7 @@ def _tuning(evidence: Evidence) -> list[Section]:
     title, total = METRICS[found.metric].title, sum(found.trials.values())
     words = {"complete": "came to an end", "pruned": "given up as they fell behind", "failed": "failed"}
     states = ", ".join(f"{found.trials[state]} {word}" for state, word in words.items() if found.trials.get(state))
-    judged = f"each judged on {_listed(found.folds)} by models of the partitions before; the holdout played no part"
+    judged = f"each judged on {listed(found.folds)} by models of the partitions before; the holdout played no part"
     best, own = figure(found.value, 4), figure(found.untuned, 4)
     outcome = f"The best has {title} {best}, the spec's own parameters have {own}."
     if not found.params:
@@ -197,37 +226,3 @@ def _tuning(evidence: Evidence) -> list[Section]:
         outcome = f"The best has {title} {best}; the trial of the spec's own parameters did not come to an end."
     text = f"{total} {'trial' if total == 1 else 'trials'} ({states}), {judged}. {outcome}"
     return [Section(key="tuning", title="How its parameters were found", text=[text])]
-
-
-def _listed(names: list[str]) -> str:
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
-
-
-def _limits(evidence: Evidence) -> list[str]:
-    time, found = evidence.time, []
-    if time.training_partitions:
-        seen = f"{time.training_partitions[0]} to {time.training_partitions[-1]}"
-        found.append(f"It has seen {seen} only; what is different outside (seasons, new values) it cannot know.")
-    ece = evidence.challenger_score.metrics.get("ece")
-    if ece is not None and ece.value is not None:
-        named = " of the most probable class" if evidence.classes else ""
-        found.append(
-            f"Probabilities{named} were off by {figure(ece.value)} on average; do not read them finer than that."
-        )
-    if rare := [item.name for item in evidence.classes if item.training_rows < SMALL_SLICE]:
-        found.append(f"It saw too few rows to learn these classes well: {', '.join(rare)}.")
-    bias = evidence.challenger_score.metrics.get("bias")
-    if bias is not None and bias.value is not None:
-        found.append(
-            f"On average it predicts {figure(abs(bias.value), 2)} too {'much' if bias.value > 0 else 'little'}."
-        )
-    if small := [f"{item.column} {item.value}" for item in evidence.slices if item.rows < SMALL_SLICE]:
-        found.append(f"Too few rows to say anything of: {', '.join(small[:10])}{' …' if len(small) > 10 else ''}.")
-    gaps = {name: share for name, share in evidence.data.missing_share.items() if share > _MISSING}
-    if gaps:
-        named = ", ".join(
-            f"{name} ({share:.0%})" for name, share in sorted(gaps.items(), key=lambda item: -item[1])[:6]
-        )
-        found.append(f"Often missing when it was trained: {named}.")
-    found.append("Rows without a label (no outcome yet, or never one) are not in any figure here.")
-    return found

@@ -14,295 +14,40 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from millrace.artifact import digest_of
 from millrace.document import load_document, store_document
 from millrace.errors import DocumentError
+from millrace.evaluation.finding import (
+    BusinessValue,
+    CalibrationPoint,
+    ClassScore,
+    Comparison,
+    Curve,
+    DataIdentity,
+    Explanation,
+    FairnessScore,
+    Latency,
+    ModelScore,
+    Origin,
+    SliceScore,
+    StabilityTest,
+    Sufficiency,
+    TimeOrder,
+)
+from millrace.evaluation.metric import DecisionRule
 from millrace.governance.tuning_record import TuningRecord
 from millrace.settings import Settings
 from millrace.spec.use_case import Problem
 
-_LATER = frozenset({"classes", "absent", "tuning", "fairness", "stability", "latency", "value", "curves", "origin"})
+_LATER = frozenset(
+    {"classes", "absent", "rule", "tuning", "fairness", "stability", "latency", "value", "curves", "origin"}
+)
 
 
-class _Part(BaseModel):
-    """Bundles outlive the code that wrote them: an unknown field is passed over, a new one needs a default."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class Estimate(_Part):
-    """A figure with the bounds of its 95 % interval; None where it is undefined."""
-
-    value: float | None = None
-    low: float | None = None
-    high: float | None = None
-
-
-class ModelScore(_Part):
-    """One model on the holdout.
-
-    Attributes:
-        name: candidate of the spec, or `champion`.
-        release: release it is, for the champion.
-        bytes: size of the package.
-    """
-
-    name: str
-    trainer: str
-    package: str
-    release: int = 0
-    trained_through: str
-    bytes: int
-    features: list[str]
-    metrics: dict[str, Estimate]
-
-
-class Comparison(_Part):
-    """The challenger against another model, on the same rows and the same resampled days.
-
-    Attributes:
-        gain: in the metric's own direction, so that more is better whatever the metric.
-        reason: why there is no figure, where there is none.
-    """
-
-    against: str
-    package: str = ""
-    release: int = 0
-    gain: Estimate = Estimate()
-    reason: str = ""
-
-
-class SliceScore(_Part):
-    """The ranking metric on the rows that have one value of a column.
-
-    Attributes:
-        column: the column; crossed ones are joined by ` × `, and so are their values.
-        gain: of the challenger over the champion, paired; None without one.
-    """
-
-    column: str
-    value: str
-    rows: int
-    mean_label: float
-    score: Estimate
-    champion: Estimate | None = None
-    gain: Estimate | None = None
-
-
-class GroupScore(_Part):
-    """Decisions on the rows that have one value of a sensitive column.
-
-    Attributes:
-        selected: share decided 1 (of several classes or a number: see `FairnessScore.decides`).
-        true_positive_rate: share decided 1 of those that are; None where none is.
-        false_positive_rate: share decided 1 of those that are not; None where all are.
-    """
-
-    value: str
-    rows: int
-    mean_label: float
-    selected: float
-    true_positive_rate: float | None = None
-    false_positive_rate: float | None = None
-
-
-class FairnessScore(_Part):
-    """How alike the groups of one sensitive column are treated; groups of too few rows are shown, not compared.
-
-    Attributes:
-        decides: what counts as decided 1, for people.
-        compared: groups with rows enough.
-        demographic_parity: least share selected over the greatest; 1 is alike.
-        equalized_odds: least over greatest of the true and of the false positive rates, the worse of both; 1 is alike.
-        least: group with the least share selected.
-        greatest: group with the greatest.
-    """
-
-    column: str
-    decides: str
-    min_rows: int
-    compared: int
-    demographic_parity: Estimate = Estimate()
-    demographic_parity_difference: Estimate = Estimate()
-    equalized_odds: Estimate = Estimate()
-    equalized_odds_difference: Estimate = Estimate()
-    least: str = ""
-    greatest: str = ""
-    groups: list[GroupScore]
-
-
-class StabilityTest(_Part):
-    """What becomes of predictions when inputs are changed a little, or are missing.
-
-    Attributes:
-        change: `perturbed` or `missing`.
-        feature: the feature that was changed; "" for all numbers at once.
-        moved: mean absolute change of the prediction (of a number: in standard deviations of the label).
-        metric: the ranking metric on the changed rows.
-        broken: predictions that are not finite any more.
-    """
-
-    change: Literal["perturbed", "missing"]
-    feature: str
-    rows: int
-    moved: float
-    metric: float | None = None
-    broken: int = 0
-
-
-class Latency(_Part):
-    """How long the challenger's package takes, measured once a package and kept: milliseconds."""
-
-    rows: int
-    load: float
-    one_median: float
-    one_p99: float
-    batch: float
-
-
-class BusinessValue(_Part):
-    """What the challenger's decisions on the holdout are worth, in money.
-
-    Attributes:
-        total: over all rows.
-        per_row: on average, with the interval of the day-block bootstrap.
-        champion: the same of the champion's decisions, where one was compared.
-        baseline: the same of the best decision that looks at no feature.
-        gain: paired, over the champion; over that best decision without one.
-    """
-
-    currency: str
-    rows: int
-    total: float
-    per_row: Estimate
-    champion: Estimate | None = None
-    baseline: Estimate
-    gain: Estimate
-
-
-class Curve(_Part):
-    """Points of a plot, few enough for a page.
-
-    Attributes:
-        kind: `roc`, `precision_recall`, or `residuals` (quantiles of the error along the prediction).
-        of: `challenger` or `champion`.
-    """
-
-    kind: Literal["roc", "precision_recall", "residuals"]
-    of: str
-    x: list[float]
-    y: list[float]
-
-
-class Origin(_Part):
-    """Where the challenger comes from, as its first recipe says.
-
-    Attributes:
-        commit: of the code it was trained by; "" outside git.
-        tree: `clean`, `dirty` or `none`.
-        lock: digest of the lock of its software.
-        recipe: digest of the recipe; "" where there is none (a model from elsewhere).
-        source: where a model from elsewhere came from; "" for one trained here.
-    """
-
-    commit: str
-    tree: str
-    lock: str
-    recipe: str
-    source: str = ""
-
-
-class CalibrationPoint(_Part):
-    """One bin of probabilities: what was predicted on average, and the share of ones that came.
-
-    Of several classes it is about the most probable one: its probability, and how often it came.
-    """
-
-    rows: int
-    predicted: float
-    observed: float
-
-
-class ClassScore(_Part):
-    """The challenger on one of several classes.
-
-    Attributes:
-        rows: rows of the holdout that are of it.
-        training_rows: rows of training that are of it.
-        named: rows that it is the most probable class of.
-        precision: share of those named that are of it; None where none is named.
-        recall: share of its rows that are named so; None where it has none.
-        auc: of its probability, it against the rest.
-    """
-
-    name: str
-    rows: int
-    training_rows: int
-    named: int
-    precision: float | None = None
-    recall: float | None = None
-    auc: float | None = None
-
-
-class Contribution(_Part):
-    """How much one feature moves the predictions, on average over rows."""
-
-    feature: str
-    share: float
-    value: float
-
-
-class Explanation(_Part):
-    """What moves the challenger.
-
-    Attributes:
-        method: `contributions` (mean absolute contribution, by the booster) or `permutation` (how much worse the
-            metric gets when a column is shuffled).
-    """
-
-    method: Literal["contributions", "permutation", "none"]
-    rows: int
-    features: list[Contribution]
-
-
-class Sufficiency(_Part):
-    """How well one feature alone predicts the label: AUC or R², fitted on training rows, measured on the holdout."""
-
-    feature: str
-    score: float
-
-
-class TimeOrder(_Part):
-    """Instants (ISO) and counts that show whether training saw its future."""
-
-    training_partitions: list[str]
-    holdout: str
-    training_last_event: str
-    holdout_first_event: str
-    holdout_last_event: str
-    holdout_start: str
-    cut: str
-    last_label_known_at: str
-    rows_in_both: int
-
-
-class DataIdentity(_Part):
-    """The rows everything here was measured on, by content digest; labels of several classes have no mean, it is 0."""
-
-    training_set: str
-    training_rows: int
-    holdout_digest: str
-    holdout_rows: int
-    holdout_days: int
-    known_until: str
-    mean_label: float
-    training_mean_label: float
-    missing_share: dict[str, float]
-
-
-class Evidence(_Part):
+class Evidence(BaseModel):
     """The bundle.
 
     Attributes:
         classes: the challenger class by class, where there are several.
         absent: candidates of the use case that were not trained, and so are not judged.
+        rule: how a probability becomes a decision, where there are two classes.
         tuning: candidate → how its parameters were found, where they were searched for.
         fairness: sensitive column by column.
         stability: what changed and missing inputs do.
@@ -311,6 +56,8 @@ class Evidence(_Part):
         curves: what the card draws.
         origin: code, lock and recipe of the challenger.
     """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     format: Literal[1] = 1
     use_case: str
@@ -341,6 +88,7 @@ class Evidence(_Part):
     reference: str
     classes: list[ClassScore] = []
     absent: list[str] = []
+    rule: DecisionRule | None = None
     tuning: dict[str, TuningRecord] = {}
     fairness: list[FairnessScore] = []
     stability: list[StabilityTest] = []

@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from millrace.evaluation.bootstrap import measure_metric
-from millrace.evaluation.evidence import Contribution, Explanation
+from millrace.evaluation.finding import Contribution, Explanation
 from millrace.evaluation.metric import direction_of
 from millrace.evaluation.sklearn_metric import has_metrics
 from millrace.spec.use_case import Problem

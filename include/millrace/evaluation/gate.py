@@ -41,10 +41,12 @@ class Gate(BaseModel, ABC):
 
     Attributes:
         problems: problems the gate can answer for.
+        shared: arguments that all gates of the kind must have alike, since the evidence is measured once by them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
     problems: ClassVar[tuple[Problem, ...]] = ("binary", "multiclass", "regression")
+    shared: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def answer(self, evidence: Evidence) -> Answer:
@@ -66,15 +68,7 @@ def load_gates(policy: PolicySpec, use_case: UseCaseSpec) -> list[tuple[GateSpec
     Raises:
         SpecError: a kind is unknown, an argument is wrong or a name stands twice; names file, key and remedy.
     """
-    found: list[tuple[GateSpec, Gate]] = []
-    faults: list[SpecError] = []
-    for where, spec in _declared(policy, use_case):
-        try:
-            if spec.name in {known.name for known, _ in found}:
-                raise SpecError(f"a second gate {spec.name!r}", where=where, remedy="give it an `id` of its own")
-            found.append((spec, _load(spec, use_case, where)))
-        except SpecError as fault:
-            faults.append(fault)
+    found, faults = _load_all(policy, use_case)
     if faults:
         raise SpecError(
             "; ".join(item.what for item in faults),
@@ -86,28 +80,34 @@ def load_gates(policy: PolicySpec, use_case: UseCaseSpec) -> list[tuple[GateSpec
 
 def check_policy(policy: PolicySpec, use_case: UseCaseSpec) -> list[str]:
     """What is wrong with the gates of a policy or a use case, one text a fault; empty where nothing is."""
-    faults, names = [], set()
+    return [str(fault) for fault in _load_all(policy, use_case)[1]]
+
+
+def _load_all(policy: PolicySpec, use_case: UseCaseSpec) -> tuple[list[tuple[GateSpec, Gate]], list[SpecError]]:
+    found: list[tuple[GateSpec, Gate]] = []
+    faults: list[SpecError] = []
     for where, spec in _declared(policy, use_case):
-        if spec.name in names:
-            faults.append(str(SpecError(f"a second gate {spec.name!r}", where=where, remedy="give it its own `id`")))
-        names.add(spec.name)
         try:
-            _load(spec, use_case, where)
+            if spec.name in {known.name for known, _ in found}:
+                raise SpecError(f"a second gate {spec.name!r}", where=where, remedy="give it an `id` of its own")
+            gate = _load(spec, use_case, where)
+            _require_alike(spec, gate, [other for _, other in found], where)
+            found.append((spec, gate))
         except SpecError as fault:
-            faults.append(str(fault))
-    columns = use_case.features.columns
-    for position, crossed in enumerate(use_case.evaluation.crossings):
-        if absent := sorted(set(crossed) - set(columns)):
-            faults.append(
-                str(
-                    SpecError(
-                        f"slice {', '.join(absent)!r} is no feature of {use_case.features.name!r}",
-                        where=f"use_cases/{use_case.name}.yaml: evaluation.slices.{position}",
-                        remedy=f"name one of: {', '.join(columns)}",
+            faults.append(fault)
+    return found, faults
+
+
+def _require_alike(spec: GateSpec, gate: Gate, others: list[Gate], where: str) -> None:
+    for other in others:
+        if type(other) is type(gate):
+            for name in gate.shared:
+                if (known := getattr(other, name)) != getattr(gate, name):
+                    raise SpecError(
+                        f"gate {spec.name!r}: {name} is {getattr(gate, name)}, another gate of its kind has {known}",
+                        where=f"{where}.args.{name}",
+                        remedy=f"write {name}: {known}",
                     )
-                )
-            )
-    return faults
 
 
 def _declared(policy: PolicySpec, use_case: UseCaseSpec) -> list[tuple[str, GateSpec]]:
@@ -120,7 +120,35 @@ def _declared(policy: PolicySpec, use_case: UseCaseSpec) -> list[tuple[str, Gate
     return found
 
 
+def check_gates_of(policy: PolicySpec) -> list[str]:
+    """What is wrong with a policy's gates whatever the use case: kinds, arguments, problems they answer for."""
+    faults = []
+    for problem, specs in policy.gates.items():
+        for position, spec in enumerate(specs):
+            where = f"policies/{policy.tier}.yaml: gates.{problem}.{position}"
+            try:
+                gate = _build(spec, where)
+            except SpecError as fault:
+                faults.append(str(fault))
+                continue
+            if problem != "all" and problem not in gate.problems:
+                what = f"gate {spec.name!r} answers for {' and '.join(gate.problems)} only"
+                faults.append(str(SpecError(what, where=f"{where}.kind", remedy="move it to a problem of these")))
+    return faults
+
+
 def _load(spec: GateSpec, use_case: UseCaseSpec, where: str) -> Gate:
+    gate = _build(spec, where)
+    if fault := gate.check(use_case):
+        raise SpecError(
+            f"gate {spec.name!r} does not fit use case {use_case.name!r}: {fault}",
+            where=f"{where}.args" if use_case.problem in gate.problems else f"{where}.kind",
+            remedy="correct the argument, or take the gate out",
+        )
+    return gate
+
+
+def _build(spec: GateSpec, where: str) -> Gate:
     kinds = gate_kinds()
     if spec.kind not in kinds:
         near = difflib.get_close_matches(spec.kind, kinds, n=1)
@@ -131,16 +159,9 @@ def _load(spec: GateSpec, use_case: UseCaseSpec, where: str) -> Gate:
         )
     kind: type[Gate] = importlib.import_module(f"{gates.__name__}.{spec.kind}").GATE
     try:
-        gate = kind.model_validate(spec.args)
+        return kind.model_validate(spec.args)
     except ValidationError as error:
         raise _explain(spec, kind, where, error) from error
-    if fault := gate.check(use_case):
-        raise SpecError(
-            f"gate {spec.name!r} does not fit use case {use_case.name!r}: {fault}",
-            where=f"{where}.args" if use_case.problem in gate.problems else f"{where}.kind",
-            remedy="correct the argument, or take the gate out",
-        )
-    return gate
 
 
 def _explain(spec: GateSpec, kind: type[Gate], where: str, error: ValidationError) -> SpecError:

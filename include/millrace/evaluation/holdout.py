@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from millrace.artifact import iso
 from millrace.errors import EvaluationError
 from millrace.evaluation.block import DayBlocks, day_blocks
-from millrace.evaluation.evidence import TimeOrder
+from millrace.evaluation.finding import TimeOrder
 from millrace.spec.domain import DomainSpec
 from millrace.spec.use_case import UseCaseSpec
 
@@ -26,11 +26,43 @@ class Holdout:
         table: rows with key, times, label and features.
         label: (n,) labels.
         blocks: their days, and the draws of the bootstrap.
+        attributes: columns of the same rows that no model sees, by which rows are told apart; None where there are
+            none.
     """
 
     table: pa.Table
     label: NDArray[np.float64]
     blocks: DayBlocks
+    attributes: pa.Table | None = None
+
+    @property
+    def content(self) -> pa.Table:
+        """All columns of the rows, those that no model sees too."""
+        found, others = self.table, self.attributes
+        if others is not None:
+            for name in others.column_names:
+                found = found.append_column(name, others.column(name))
+        return found
+
+    def audited(self, names: list[str], categories: list[str]) -> dict[str, NDArray[Any]]:
+        """Columns that rows are told apart by: numbers as float64, all else as text with None.
+
+        Args:
+            names: features, or attributes.
+            categories: features that are categories.
+
+        Raises:
+            EvaluationError: a column is neither.
+        """
+        content = self.content
+        if absent := sorted(set(names) - set(content.column_names)):
+            raise EvaluationError(
+                f"there is no column {', '.join(absent)} to tell rows apart by",
+                where="evaluation.slices, evaluation.sensitive",
+                remedy=f"name one of: {', '.join(content.column_names)}",
+            )
+        text = {name for name in names if name in categories or not _is_number(content.schema.field(name).type)}
+        return plain_columns(content, names, sorted(text))
 
     def columns(self, names: list[str], rows: NDArray[np.int64] | None = None) -> dict[str, Any]:
         """Features as Arrow columns, of some rows where asked."""
@@ -39,8 +71,17 @@ class Holdout:
         return {name: table.column(name) for name in names}
 
 
-def make_holdout(use_case: UseCaseSpec, domain: DomainSpec, table: pa.Table, partition: str) -> Holdout:
+def make_holdout(
+    use_case: UseCaseSpec, domain: DomainSpec, table: pa.Table, partition: str, *, attributes: pa.Table | None = None
+) -> Holdout:
     """Order the rows and draw the bootstrap's days.
+
+    Args:
+        use_case: whose rows.
+        domain: its domain.
+        table: the rows.
+        partition: key.
+        attributes: columns that no model sees, of the same rows in the same order.
 
     Raises:
         EvaluationError: there are no labelled rows.
@@ -51,11 +92,14 @@ def make_holdout(use_case: UseCaseSpec, domain: DomainSpec, table: pa.Table, par
             where=f"{use_case.table('training_set')} {partition}",
             remedy="check that labels of that partition are known by its end",
         )
-    table = table.sort_by("key")
+    order = pc.sort_indices(table, sort_keys=[("key", "ascending")])
+    table = table.take(order)
     label = numbers(table.column("label"))
     events = instants(table.column("event_timestamp"))
     blocks = day_blocks(events, domain.timezone, rounds=use_case.evaluation.bootstrap, seed=use_case.seed)
-    return Holdout(table=table, label=label, blocks=blocks)
+    return Holdout(
+        table=table, label=label, blocks=blocks, attributes=None if attributes is None else attributes.take(order)
+    )
 
 
 def numbers(column: Any) -> NDArray[np.float64]:
@@ -68,6 +112,10 @@ def instants(column: Any) -> NDArray[np.datetime64]:
     """An Arrow column of instants as numpy's, in UTC."""
     found: NDArray[np.datetime64] = column.cast(pa.timestamp("us", "UTC")).to_numpy(zero_copy_only=False)
     return found
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
 
 
 def plain_columns(table: pa.Table, names: list[str], categories: list[str]) -> dict[str, NDArray[Any]]:

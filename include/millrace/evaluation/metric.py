@@ -9,8 +9,23 @@ from millrace.errors import EvaluationError
 from millrace.spec.use_case import Problem
 
 MetricName = Literal[
-    "auc", "average_precision", "log_loss", "accuracy", "macro_f1", "brier", "ece", "rmse", "mae", "r2", "bias"
+    "auc",
+    "average_precision",
+    "log_loss",
+    "accuracy",
+    "macro_f1",
+    "brier",
+    "ece",
+    "f_beta",
+    "lift",
+    "rmse",
+    "mae",
+    "mape",
+    "r2",
+    "bias",
 ]
+TOP_SHARE = 0.1
+"""Share of the rows, those with the highest probabilities, that `lift` is about."""
 _CLASSES: tuple[Problem, ...] = ("binary", "multiclass")
 _BINARY: tuple[Problem, ...] = ("binary",)
 _MULTICLASS: tuple[Problem, ...] = ("multiclass",)
@@ -34,6 +49,19 @@ class Metric:
     direction: Literal[-1, 0, 1]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecisionRule:
+    """How a probability becomes a decision, and what its errors weigh in F-beta.
+
+    Attributes:
+        threshold: a probability from here on is decided 1.
+        beta: how much more recall counts than precision.
+    """
+
+    threshold: float = 0.5
+    beta: float = 1.0
+
+
 METRICS: dict[str, Metric] = {
     item.name: item
     for item in (
@@ -44,8 +72,11 @@ METRICS: dict[str, Metric] = {
         Metric(name="macro_f1", title="Macro F1", problems=_MULTICLASS, direction=1),
         Metric(name="brier", title="Brier score", problems=_CLASSES, direction=-1),
         Metric(name="ece", title="Calibration error", problems=_CLASSES, direction=-1),
+        Metric(name="f_beta", title="F-beta", problems=_BINARY, direction=1),
+        Metric(name="lift", title="Lift", problems=_BINARY, direction=1),
         Metric(name="rmse", title="RMSE", problems=_REGRESSION, direction=-1),
         Metric(name="mae", title="MAE", problems=_REGRESSION, direction=-1),
+        Metric(name="mape", title="MAPE", problems=_REGRESSION, direction=-1),
         Metric(name="r2", title="R²", problems=_REGRESSION, direction=1),
         Metric(name="bias", title="Bias", problems=_REGRESSION, direction=0),
     )

@@ -1,4 +1,4 @@
-"""The model card: the evidence bundle in words, tables and bars, as one HTML file and as Markdown."""
+"""The model card: the evidence bundle in words, tables and plots, as one HTML file and as Markdown."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from millrace.document import write_atomically
-from millrace.evaluation.card_section import SMALL_SLICE, card_sections, figure, interval
-from millrace.evaluation.evidence import Evidence, SliceScore
+from millrace.evaluation import card_audit, card_bar, card_panel
+from millrace.evaluation.card_section import card_sections
+from millrace.evaluation.card_text import digits_for, digits_of, figure, interval, percent
+from millrace.evaluation.evidence import Evidence
 from millrace.evaluation.metric import METRICS, metrics_for
 from millrace.evaluation.tuning_plot import HEIGHT, WIDTH, parameter_rows, plot_history
 
@@ -33,31 +35,57 @@ def render_card(evidence: Evidence, digest: str, answers: list[Any]) -> Card:
         digest: its address.
         answers: of the gates (`gate.Answer`), shown with it.
     """
-    score, tuning = evidence.challenger_score, evidence.tuning.get(evidence.challenger)
-    values = {
-        "e": evidence,
-        "digest": digest,
-        "sections": card_sections(evidence),
-        "answers": answers,
-        "score": score,
-        "metrics": metrics_for(evidence.problem),
-        "metric": METRICS[evidence.metric],
-        "slices": _slice_bars(evidence),
-        "features": evidence.explanation.features[:_SHOWN_FEATURES],
-        "widest": max((item.share for item in evidence.explanation.features), default=0) or 1,
-        "parameters": parameter_rows(tuning) if tuning else [],
-        "history": plot_history(tuning) if tuning else None,
-        "shortened": tuning is not None and len(tuning.history) < sum(tuning.trials.values()),
-        "plot": {"width": WIDTH, "height": HEIGHT},
-        "figure": figure,
-        "interval": interval,
-        "digits": 2 if evidence.problem == "regression" else 3,
-    }
+    values = {**_judged(evidence, digest, answers), **_drawn(evidence), **_worded(evidence)}
     environment = _environment()
     return Card(
         html=environment.get_template("model_card.html.j2").render(values),
         markdown=environment.get_template("model_card.md.j2").render(values),
     )
+
+
+def _judged(evidence: Evidence, digest: str, answers: list[Any]) -> dict[str, Any]:
+    others = [item for item in evidence.candidates if item.name != evidence.challenger]
+    champion = [evidence.champion] if evidence.champion else []
+    return {
+        "e": evidence,
+        "digest": digest,
+        "sections": card_sections(evidence),
+        "answers": answers,
+        "passed": sum(item.outcome == "pass" for item in answers),
+        "score": evidence.challenger_score,
+        "models": [evidence.challenger_score, *champion, *others],
+        "metrics": metrics_for(evidence.problem),
+        "metric": METRICS[evidence.metric],
+        "fairness": [(item, card_audit.fairness_rows(item)) for item in evidence.fairness],
+        "stability": card_audit.stability_rows(evidence),
+        "origin": card_audit.origin_facts(evidence),
+    }
+
+
+def _drawn(evidence: Evidence) -> dict[str, Any]:
+    tuning = evidence.tuning.get(evidence.challenger)
+    return {
+        "panels": card_panel.quality_panels(evidence),
+        "panel": {"width": card_panel.WIDTH, "height": card_panel.HEIGHT},
+        "comparison": card_bar.model_comparison(evidence),
+        "gains": card_bar.gain_comparison(evidence) if evidence.champion else None,
+        "slices": card_bar.slice_groups(evidence),
+        "features": evidence.explanation.features[:_SHOWN_FEATURES],
+        "widest": max((item.share for item in evidence.explanation.features), default=0) or 1,
+        "parameters": parameter_rows(tuning) if tuning else [],
+        "history": plot_history(tuning) if tuning else None,
+        "shortened": tuning is not None and len(tuning.history) < sum(tuning.trials.values()),
+        "frame": {"width": WIDTH, "height": HEIGHT},
+    }
+
+
+def _worded(evidence: Evidence) -> dict[str, Any]:
+    value = evidence.value
+    return {
+        "digits": digits_of(evidence, evidence.metric),
+        "digits_of": functools.partial(digits_of, evidence),
+        "money": digits_for(value.per_row.value) if value else 2,
+    }
 
 
 def store_card(folder: Path, digest: str, card: Card) -> Path:
@@ -80,7 +108,8 @@ def _environment() -> Any:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["marked"] = _mark
+    environment.filters |= {"marked": _mark, "cell": _escape_cell}
+    environment.globals |= {"figure": figure, "interval": interval, "percent": percent}
     return environment
 
 
@@ -93,34 +122,6 @@ def _mark(text: str) -> Any:
     return markupsafe.Markup("".join(marked))
 
 
-def _slice_bars(evidence: Evidence) -> list[dict[str, Any]]:
-    """Each slice with the place of its bar, its whisker and the champion's mark in percent of one common scale."""
-    judged = [item for item in evidence.slices if item.rows >= SMALL_SLICE] or evidence.slices
-    marks = [mark for item in judged for mark in _marks(item)]
-    overall = evidence.challenger_score.metrics[evidence.metric].value
-    marks += [overall] if overall is not None else []
-    if not marks:
-        return []
-    low, high = min(marks), max(marks)
-    low, high = (max(0.0, low - 0.1 * (high - low)), high + 0.05 * (high - low)) if high > low else (low - 1, high + 1)
-
-    def place(value: float | None) -> float | None:
-        return None if value is None else round(min(100.0, max(0.0, (value - low) / (high - low) * 100)), 2)
-
-    return [
-        {
-            "item": item,
-            "at": place(item.score.value),
-            "low": place(item.score.low),
-            "high": place(item.score.high),
-            "champion": place(item.champion.value) if item.champion else None,
-            "overall": place(overall),
-            "small": item.rows < SMALL_SLICE,
-        }
-        for item in evidence.slices
-    ]
-
-
-def _marks(item: SliceScore) -> list[float]:
-    found = [item.score.value, item.score.low, item.score.high, item.champion.value if item.champion else None]
-    return [value for value in found if value is not None]
+def _escape_cell(text: str) -> str:
+    """Text for one cell of a Markdown table."""
+    return text.replace("|", "\\|").replace("\n", " ")

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from sklearn import metrics
 
 from millrace.errors import EvaluationError
+from millrace.evaluation.metric import TOP_SHARE, DecisionRule
 from millrace.spec.use_case import Problem
 
 CALIBRATION_BINS = 10
@@ -18,6 +19,8 @@ def measure(
     label: NDArray[np.float64],
     prediction: NDArray[np.float64],
     weight: NDArray[np.float64] | None = None,
+    *,
+    rule: DecisionRule | None = None,
 ) -> dict[str, float]:
     """All metrics of a problem.
 
@@ -27,27 +30,63 @@ def measure(
         label: (n,), no NaN.
         prediction: (n,), or (n, classes) for several classes, no NaN.
         weight: (n,) of the rows; each 1 by default.
+        rule: threshold and beta of `f_beta`; those of `DecisionRule()` by default.
+
+    Returns:
+        Metric name → value; NaN where these rows do not define it.
 
     Raises:
         EvaluationError: no rows, NaN or infinite values, predictions that are no probabilities, one class only.
     """
     check_rows(problem, label, prediction)
     if problem == "binary":
-        return {
-            "auc": float(metrics.roc_auc_score(label, prediction, sample_weight=weight)),
-            "average_precision": float(metrics.average_precision_score(label, prediction, sample_weight=weight)),
-            "log_loss": float(metrics.log_loss(label, prediction, sample_weight=weight, labels=[0.0, 1.0])),
-            "brier": float(metrics.brier_score_loss(label, prediction, sample_weight=weight)),
-            "ece": calibration_error(label, prediction, weight),
-        }
+        return _measure_binary(label, prediction, weight, rule or DecisionRule())
     if problem == "multiclass":
         return _measure_classes(label, normalised(prediction), weight)
     return {
         "rmse": float(metrics.root_mean_squared_error(label, prediction, sample_weight=weight)),
         "mae": float(metrics.mean_absolute_error(label, prediction, sample_weight=weight)),
+        "mape": _percentage_error(label, prediction, weight),
         "r2": float(metrics.r2_score(label, prediction, sample_weight=weight)),
         "bias": float(np.average(prediction - label, weights=weight)),
     }
+
+
+def _measure_binary(
+    label: NDArray[np.float64], prediction: NDArray[np.float64], weight: NDArray[np.float64] | None, rule: DecisionRule
+) -> dict[str, float]:
+    decided = (prediction >= rule.threshold).astype(np.float64)
+    return {
+        "auc": float(metrics.roc_auc_score(label, prediction, sample_weight=weight)),
+        "average_precision": float(metrics.average_precision_score(label, prediction, sample_weight=weight)),
+        "log_loss": float(metrics.log_loss(label, prediction, sample_weight=weight, labels=[0.0, 1.0])),
+        "brier": float(metrics.brier_score_loss(label, prediction, sample_weight=weight)),
+        "ece": calibration_error(label, prediction, weight),
+        "f_beta": float(metrics.fbeta_score(label, decided, beta=rule.beta, sample_weight=weight, zero_division=0.0)),
+        "lift": _lift(label, prediction, weight),
+    }
+
+
+def _lift(label: NDArray[np.float64], prediction: NDArray[np.float64], weight: NDArray[np.float64] | None) -> float:
+    """Share of ones in the top tenth over their share in all rows, which is the top tenth's recall over a tenth.
+
+    Rows of one prediction stand in no order, so a cut among them takes the same part of their ones as of their rows.
+    """
+    false, true, _ = metrics.roc_curve(label, prediction, sample_weight=weight, drop_intermediate=False)
+    ones = float(np.average(label, weights=weight))
+    taken = ones * true + (1 - ones) * false
+    return float(np.interp(TOP_SHARE, taken, true) / TOP_SHARE)
+
+
+def _percentage_error(
+    label: NDArray[np.float64], prediction: NDArray[np.float64], weight: NDArray[np.float64] | None
+) -> float:
+    """Mean of |error / label| over the rows whose label is not 0; NaN where there is none, for it has no percentage."""
+    rows = label != 0 if weight is None else (label != 0) & (weight > 0)
+    if not rows.any():
+        return float("nan")
+    chosen = None if weight is None else weight[rows]
+    return float(metrics.mean_absolute_percentage_error(label[rows], prediction[rows], sample_weight=chosen))
 
 
 def _measure_classes(

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from millrace.evaluation.bootstrap import measure_metric
-from millrace.evaluation.evidence import Sufficiency
+from millrace.evaluation.finding import Sufficiency
 from millrace.evaluation.sklearn_metric import has_metrics
 from millrace.spec.use_case import Problem
 

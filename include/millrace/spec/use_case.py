@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from millrace.spec.base import ColumnName, Name, Spec
 from millrace.spec.candidate import Candidates, ClassName
@@ -72,21 +73,54 @@ class FeatureServiceSpec(Spec):
         return [*(name for name, kind in self.row.items() if kind == "category"), *self.categorical]
 
 
+Money = Annotated[float, Field(allow_inf_nan=False)]
+
+
 class ValueSpec(Spec):
     """What decisions are worth, in money.
 
     Attributes:
         currency: its sign or code, as reports show it.
         matrix: what came → what was decided → money a row, a cost below nought; 0 where nothing is said. Classes of a
-            binary problem are `"0"` and `"1"`, decided at the use case's threshold.
-        over: money for each unit that a regression says too much; a cost is below nought.
+            binary problem are 0 and 1, decided at the use case's threshold.
+        over: money for each unit that a regression says too much; a cost, so below nought.
         under: the same for each unit too little.
     """
 
     currency: Annotated[str, Field(min_length=1, max_length=8)]
-    matrix: dict[ClassName, dict[ClassName, float]] = {}
-    over: float = 0.0
-    under: float = 0.0
+    matrix: dict[ClassName, dict[ClassName, Money]] = {}
+    over: Annotated[Money, Field(le=0)] = 0.0
+    under: Annotated[Money, Field(le=0)] = 0.0
+
+    @field_validator("matrix", mode="before")
+    @classmethod
+    def _named(cls, given: Any) -> Any:
+        """Classes that YAML reads as numbers, as the texts they are named by."""
+        return _with_texts(given, deep=True)
+
+    def fault(self, problem: Problem, classes: list[str]) -> str:
+        """What of it does not fit a problem, with its key; "" where all does."""
+        if problem == "regression":
+            if self.matrix:
+                return "value.matrix is for classes; a regression says `over` and `under`"
+            return "" if self.over or self.under else "value.over and value.under are both 0: no error costs anything"
+        if self.over or self.under:
+            return "value.over and value.under are for a regression; classes have a `matrix`"
+        known = classes if problem == "multiclass" else ["0", "1"]
+        for came, row in self.matrix.items():
+            if odd := [name for name in (came, *row) if name not in known]:
+                at = f"value.matrix.{came}" if came not in known else f"value.matrix.{came}.{odd[0]}"
+                return f"{at}: {odd[0]!r} is no class; known are: {', '.join(known)}"
+        return "" if any(self.matrix.values()) else "value.matrix is empty: no decision is worth anything"
+
+
+def _with_texts(given: Any, *, deep: bool) -> Any:
+    if not isinstance(given, Mapping):
+        return given
+    return {
+        str(key) if type(key) is int else key: _with_texts(value, deep=False) if deep else value
+        for key, value in given.items()
+    }
 
 
 Crossing = Annotated[list[ColumnName], Field(min_length=2, max_length=3)]
@@ -223,4 +257,7 @@ class UseCaseSpec(Spec):
             raise ValueError(f"metric {self.evaluation.metric!r} does not fit a {self.problem} problem")
         if (self.problem == "multiclass") != (len(self.classes) > 2) or len(set(self.classes)) < len(self.classes):
             raise ValueError("classes: a multiclass problem names three or more, each once; any other problem none")
+        value = self.evaluation.value
+        if value is not None and (fault := value.fault(self.problem, self.classes)):
+            raise ValueError(f"evaluation.{fault}")
         return self

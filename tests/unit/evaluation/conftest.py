@@ -45,6 +45,8 @@ def plain(use_case: UseCaseSpec, policy: PolicySpec) -> dict[str, Any]:
                 "log_loss": estimate(0.5),
                 "brier": estimate(0.15),
                 "ece": estimate(0.02, 0.005),
+                "f_beta": estimate(0.45),
+                "lift": estimate(2.5, 0.2),
             },
             **more,
         }
@@ -118,10 +120,17 @@ def plain(use_case: UseCaseSpec, policy: PolicySpec) -> dict[str, Any]:
             "features": [
                 {"feature": "temp", "share": 0.6, "value": 0.3},
                 {"feature": "dest", "share": 0.4, "value": 0.2},
+                *({"feature": name, "share": 0.0, "value": 0.0} for name in columns if name not in {"temp", "dest"}),
             ],
         },
         "sufficiency": [{"feature": "temp", "score": 0.61}, {"feature": "dest", "score": 0.58}],
         "reference": "f" * 64,
+        "stability": [
+            {"change": "perturbed", "feature": "", "rows": 2000, "moved": 0.004, "metric": 0.719},
+            {"change": "missing", "feature": "temp", "rows": 2000, "moved": 0.03, "metric": 0.68},
+            {"change": "missing", "feature": "dest", "rows": 2000, "moved": 0.01, "metric": 0.71},
+        ],
+        "origin": {"commit": "1" * 40, "tree": "clean", "lock": "2" * 64, "recipe": "3" * 64},
     }
 
 

@@ -13,7 +13,7 @@ from millrace.artifact import DatasetRef, ModelRef
 from millrace.errors import EvaluationError
 from millrace.evaluation.assessment import Contender, gather_evidence, run_field
 from millrace.evaluation.base import Evaluation
-from millrace.evaluation.evidence import Explanation
+from millrace.evaluation.finding import Explanation
 from millrace.evaluation.holdout import Holdout, make_holdout, time_order
 from millrace.settings import Settings
 from millrace.spec import DomainSpec, PolicySpec, UseCaseSpec, load_domain

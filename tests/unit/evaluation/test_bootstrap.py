@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from millrace.errors import EvaluationError
 from millrace.evaluation.block import DayBlocks, day_blocks
-from millrace.evaluation.bootstrap import measure_metric, resample
-from millrace.evaluation.metric import METRICS, direction_of
-from millrace.evaluation.score import estimate, gain, score, score_slices, slice_names
+from millrace.evaluation.bootstrap import measure_metric, resample, resample_lift
+from millrace.evaluation.metric import METRICS, DecisionRule, direction_of
+from millrace.evaluation.score import estimate, gain, score
 from millrace.evaluation.sklearn_metric import measure, normalised
+from millrace.evaluation.slice import score_slices, slice_names
 
 
 def blocks_of(days: np.ndarray, draws: list[list[int]]) -> DayBlocks:
@@ -48,8 +49,9 @@ def test_every_round_of_every_metric_is_what_scikit_learn_says_of_the_weighted_r
     drawn = label[weight > 0]
     if weight.sum() < 2 or len(np.unique(drawn)) < 2:
         return
-    ours = resample(problem, label, prediction, blocks_of(days, [weights]))  # type: ignore[arg-type]
-    theirs = measure(problem, label, prediction, weight)  # type: ignore[arg-type]
+    rule = DecisionRule(threshold=data.draw(st.sampled_from([0.0, 0.3, 0.5, 1.0])), beta=data.draw(st.floats(0.1, 5)))
+    ours = resample(problem, label, prediction, blocks_of(days, [weights]), rule=rule)  # type: ignore[arg-type]
+    theirs = measure(problem, label, prediction, weight, rule=rule)  # type: ignore[arg-type]
     assert set(ours) == set(theirs) == {item.name for item in METRICS.values() if problem in item.problems}
     for name, value in theirs.items():
         assert ours[name][0] == pytest.approx(value, abs=1e-9, nan_ok=True), name
@@ -66,6 +68,44 @@ def test_rounds_are_the_same_as_of_rows_copied_as_often_as_their_day_was_drawn()
         rows = np.concatenate([np.repeat(np.flatnonzero(blocks.of_row == d), int(n)) for d, n in enumerate(draw)])
         expected = measure("binary", label[rows], prediction[rows])
         assert {name: ours[name][number] for name in expected} == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("digits", [1, 2, 16])
+def test_the_lift_of_many_rows_is_what_scikit_learns_roc_says_however_many_are_tied(digits: int) -> None:
+    generator = np.random.default_rng(digits)
+    at = np.datetime64("2013-03-01T12:00", "us") + np.arange(9000) * np.timedelta64(5, "m")
+    prediction = generator.random(9000).round(digits)
+    label = (generator.random(9000) < prediction).astype(np.float64)
+    blocks = day_blocks(at, "America/New_York", rounds=8, seed=3)
+    expected = [measure("binary", label, prediction, draw[blocks.of_row])["lift"] for draw in blocks.draws]
+    assert resample_lift(label, prediction, blocks) == pytest.approx(expected)
+
+
+def test_lift_is_the_share_of_ones_in_the_top_tenth_over_their_share_in_all_rows() -> None:
+    label = np.array([1.0] * 8 + [0.0] * 2 + [1.0] * 12 + [0.0] * 78)
+    assert measure("binary", label, np.linspace(1, 0, 100))["lift"] == pytest.approx(0.8 / 0.2)
+    assert measure("binary", label, np.full(100, 0.4))["lift"] == pytest.approx(1.0)
+
+
+def test_f_beta_is_at_the_threshold_and_of_the_beta_it_is_given() -> None:
+    label, prediction = np.array([1.0, 1, 1, 0, 0]), np.array([0.9, 0.3, 0.2, 0.3, 0.1])
+    strict = measure("binary", label, prediction, rule=DecisionRule(threshold=0.5, beta=1))["f_beta"]
+    loose = measure("binary", label, prediction, rule=DecisionRule(threshold=0.3, beta=2))["f_beta"]
+    assert strict == pytest.approx(2 * 1 * (1 / 3) / (1 + 1 / 3))
+    assert loose == pytest.approx(5 * (2 / 3) * (2 / 3) / (4 * 2 / 3 + 2 / 3))
+    assert measure("binary", label, prediction, rule=DecisionRule(threshold=1.0))["f_beta"] == 0.0
+
+
+def test_the_percentage_error_leaves_out_labels_of_nought_and_is_undefined_where_there_are_no_others() -> None:
+    label, prediction = np.array([0.0, 10.0, -4.0]), np.array([5.0, 11.0, -3.0])
+    assert measure("regression", label, prediction)["mape"] == pytest.approx((0.1 + 0.25) / 2)
+    assert np.isnan(measure("regression", np.zeros(3), prediction)["mape"])
+    blocks = blocks_of(np.array([0, 1, 1]), [[1, 1], [2, 0]])
+    rounds = resample("regression", label, prediction, blocks)["mape"]
+    assert rounds[0] == pytest.approx(0.175)
+    assert np.isnan(rounds[1])
+    nowhere = score("regression", np.zeros(3), prediction, blocks).estimates()["mape"]
+    assert nowhere.model_dump() == {"value": None, "low": None, "high": None}
 
 
 def test_a_round_without_a_class_has_no_auc_and_an_interval_is_left_out_when_that_is_common() -> None:

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 
 from millrace.errors import EvaluationError, SpecError
-from millrace.evaluation.evidence import Comparison, Estimate, Evidence, Sufficiency
+from millrace.evaluation.evidence import Evidence
+from millrace.evaluation.finding import Comparison, Estimate, Sufficiency
 from millrace.evaluation.gate import Answer, check_policy, gate_kinds, load_gates
 from millrace.evaluation.gates.beats_baseline import BeatsBaseline
 from millrace.evaluation.gates.better_than_champion import BetterThanChampion
 from millrace.evaluation.gates.calibration import Calibration
 from millrace.evaluation.gates.maximum_metric import MaximumMetric
 from millrace.evaluation.gates.minimum_metric import MinimumMetric
-from millrace.evaluation.gates.model_card_complete import ModelCardComplete
 from millrace.evaluation.gates.no_leak import NoLeak
 from millrace.evaluation.gates.package_size import PackageSize
 from millrace.evaluation.gates.slices_hold import SlicesHold
@@ -166,30 +166,16 @@ def test_an_error_that_grows_is_a_drop_too(evidence: Evidence) -> None:
     assert SlicesHold(max_drop=0.0).answer(spoil(worse, slices=better)).outcome == "pass"
 
 
-@pytest.mark.parametrize(
-    ("change", "section"),
-    [
-        ({"description": " "}, "What it is for"),
-        ({"owners": []}, "By whom"),
-        ({"slices": []}, "For whom it is worse"),
-        ({"explanation": {"features": []}}, "What moves it"),
-    ],
-)
-def test_a_card_with_an_empty_section_is_not_complete(evidence: Evidence, change: dict[str, Any], section: str) -> None:
-    assert ModelCardComplete().answer(evidence).outcome == "pass"
-    answer = ModelCardComplete().answer(spoil(evidence, **change))
-    assert answer.outcome == "fail"
-    assert section in answer.sentence
-
-
 def test_every_gate_of_the_shipped_policies_is_found_and_fits(settings: Settings) -> None:
     for name in ("flight_delay", "flight_duration"):
-        use_case = load_use_case(settings.dags, name)
+        plain = load_use_case(settings.dags, name)
+        evaluation = plain.evaluation.model_copy(update={"sensitive": ["carrier"]})
+        use_case = plain.model_copy(update={"evaluation": evaluation})
         for tier in ("low", "medium", "high"):
             policy = load_policy(settings.dags, tier)
             assert check_policy(policy, use_case) == []
             assert len(load_gates(policy, use_case)) == len(policy.gates_for(use_case.problem))
-    assert len(gate_kinds()) == 10
+    assert {spec.kind for spec in policy.gates_for("binary")} < set(gate_kinds())
 
 
 @pytest.mark.parametrize(
@@ -222,13 +208,6 @@ def test_a_use_case_may_add_gates_but_not_under_a_name_of_the_policy(use_case: U
     with pytest.raises(SpecError, match="a second gate 'calibration'"):
         load_gates(policy, same)
     assert len(check_policy(policy, same)) == 1
-
-
-def test_a_slice_that_is_no_feature_is_named(use_case: UseCaseSpec, policy: PolicySpec) -> None:
-    odd = use_case.evaluation.model_copy(update={"slices": ["origin", "airline"]})
-    faults = check_policy(policy, use_case.model_copy(update={"evaluation": odd}))
-    assert len(faults) == 1
-    assert "evaluation.slices.1" in faults[0]
 
 
 def test_only_unanimous_gates_are_a_pass(evidence: Evidence) -> None:

@@ -6,7 +6,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from millrace.evaluation.evidence import Comparison, Evidence
+from millrace.evaluation.evidence import Evidence
+from millrace.evaluation.finding import Comparison
 from millrace.evaluation.gate import Answer, Gate
 from millrace.evaluation.metric import METRICS
 

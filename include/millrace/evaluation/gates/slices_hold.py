@@ -6,7 +6,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from millrace.evaluation.evidence import Estimate, Evidence, SliceScore
+from millrace.evaluation.evidence import Evidence
+from millrace.evaluation.finding import Estimate, SliceScore
 from millrace.evaluation.gate import Answer, Gate
 from millrace.evaluation.metric import METRICS, direction_of
 from millrace.spec.use_case import UseCaseSpec

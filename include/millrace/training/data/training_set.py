@@ -21,6 +21,8 @@ from millrace.training.data.rows import INSTANT, PARTITION, WEIGHT
 
 log = logging.getLogger(__name__)
 _LAYOUT = 1
+CLEAN = "clean"
+"""Note on a partition: the version of the entity's clean table that its rows were made of."""
 
 
 def assemble_training_set(
@@ -59,14 +61,18 @@ def assemble_training_set(
             remedy="choose a later holdout",
         )
     features = FeatureSpec.of(use_case, domain)
-    inputs = _input_digests(use_case, domain, window, lake=lake, functions=functions or {})
+    clean = Table(lake, domain.clean_table(use_case.entity.source)).newest()
+    inputs = _input_digests(use_case, domain, window, clean, lake=lake, functions=functions or {})
     table = Table(lake, use_case.service_table("training_set"))
     # A service that nobody released may have changed under its name: rows of other columns are of no use then.
     table.restart(pa.schema(_types(use_case, features.hidden)), partitioned=True)
 
     def write(key: str) -> DatasetRef:
         return table.replace(
-            assemble_partition(use_case, rows_of(key), hidden=features.hidden), partition=key, digest=inputs[key]
+            assemble_partition(use_case, rows_of(key), hidden=features.hidden),
+            partition=key,
+            digest=inputs[key],
+            note={CLEAN: str(clean[key].version)},
         )
 
     there = {key: ref for key, ref in table.newest().items() if ref.digest == inputs.get(key)}
@@ -175,13 +181,14 @@ def _input_digests(
     use_case: UseCaseSpec,
     domain: DomainSpec,
     window: Sequence[Partition],
+    clean: Mapping[str, DatasetRef],
     *,
     lake: str,
     functions: Mapping[str, str],
 ) -> Mapping[str, str]:
     """Partition → digest of all that its training rows are made of: clean rows, feature tables, definitions."""
     source = domain.clean_table(use_case.entity.source)
-    spec, clean = FeatureSpec.of(use_case, domain), Table(lake, source).newest()
+    spec = FeatureSpec.of(use_case, domain)
     tables = {item.view: Table(lake, domain.feature_table(item.view)).newest() for item in spec.lookups}
     definition = {
         "layout": _LAYOUT,
