@@ -41,7 +41,8 @@ class ModelFile:
     Attributes:
         name: file name.
         format: how it is read (`xgboost-ubj`, `lightgbm-text`, `network-safetensors`, `sklearn-skops`,
-            `constant-json`), or `package.module:name` where the module of a trainer outside Millrace reads it.
+            `constant-json`, `imported-zip`), or `package.module:name` where the module of a trainer outside Millrace
+            reads it.
     """
 
     name: str

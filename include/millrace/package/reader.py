@@ -23,6 +23,7 @@ _MODULES = {
     "network-safetensors": "millrace.package.torch_predictor",
     "sklearn-skops": "millrace.package.sklearn_predictor",
     "constant-json": "millrace.package.baseline_predictor",
+    "imported-zip": "millrace.package.imported_predictor",
 }
 _WHERE = "manifest: model.format"
 GROUP = "millrace.readers"

@@ -18,7 +18,7 @@ from millrace.errors import PackageError
 from millrace.package.encoder import Encoder
 from millrace.package.estimator import list_estimators
 
-_TRUSTED = [
+TRUSTED = [
     "functools.partial",
     "scipy.sparse._csr.csr_matrix",
     "sklearn._loss.loss.HalfGammaLoss",
@@ -104,7 +104,7 @@ def load(content: bytes, *, encoder: Encoder, problem: str, threads: int, classe
         PackageError: the file holds a type that none of the listed estimators has, or is no such pipeline.
     """
     try:
-        pipeline = skops.io.loads(content, trusted=_TRUSTED)
+        pipeline = skops.io.loads(content, trusted=TRUSTED)
     except UntrustedTypesFoundException as error:
         raise PackageError(
             f"the model holds types that are not trusted: {error}",
