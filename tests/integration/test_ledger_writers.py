@@ -10,15 +10,34 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import text
+from tests.unit.governance.proposal import digest, record_proven
 
+from millrace.errors import LedgerError, ReleaseRefusedError
 from millrace.governance.ledger import Ledger
 from millrace.governance.migration import migrate
 from millrace.governance.monitor_result import MonitorResults
-from millrace.governance.state import engine_of, exclusive, start_writing
+from millrace.governance.proof import prove_in_force
+from millrace.governance.release import Release
+from millrace.governance.state import LEDGER, engine_of, exclusive, reading, start_writing, writing
 from millrace.settings import Settings
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(250)]
 T = datetime(2013, 4, 1, 4, tzinfo=UTC)
+RELEASE = Release(
+    use_case="flight_delay",
+    version=1,
+    package=digest("package"),
+    candidate="xgboost",
+    trainer="xgboost",
+    trained_through="2013-02",
+    holdout="2013-03",
+    effective_at="2013-04-01T04:00:00Z",
+    evidence="",
+    policy="",
+    feature_service="service_v1",
+    threshold=0.5,
+    reference=digest("reference"),
+)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -108,18 +127,96 @@ def test_a_writer_killed_in_its_transaction_leaves_no_trace(state: Settings) -> 
     assert ledger.verify().verified
 
 
-def test_a_changed_and_a_missing_row_are_named(state: Settings) -> None:
+def execute(settings: Settings, *statements: str) -> None:
+    with start_writing(engine_of(settings.state_url)) as connection:
+        for statement in statements:
+            assert connection.execute(text(statement)).rowcount == 1, statement
+
+
+def named(settings: Settings) -> int | None:
+    broken = Ledger(settings).verify().broken
+    return None if broken is None else broken.seq
+
+
+COLUMNS = ("recorded_at", "effective_at", "kind", "use_case", "subject", "actor", "payload", "key", "previous", "hash")
+TAMPERED = {
+    **{
+        f"one byte of {name}": (f"UPDATE ledger SET {name} = substr({name}, 1, 2) || '~' || substr({name}, 4)",)
+        for name in COLUMNS
+    },
+    "its number": ("UPDATE ledger SET seq = 99",),
+    "deleted": ("DELETE FROM ledger",),
+    "swapped": (
+        "UPDATE ledger SET seq = -1",
+        "UPDATE ledger SET seq = 3 WHERE seq = 5",
+        "UPDATE ledger SET seq = 5 WHERE seq = -1",
+    ),
+}
+
+
+def test_whatever_is_done_to_a_row_it_is_named_and_proves_nothing_any_more(state: Settings) -> None:
     ledger = Ledger(state)
-    for number in range(5):
+    for number in range(6):
         append(ledger, 1, number)
-    with start_writing(engine_of(state.state_url)) as connection:
-        connection.execute(text("UPDATE ledger SET actor = 'systen' WHERE seq = 4"))
-    report = ledger.verify()
-    assert report.broken is not None and report.broken.seq == 4
-    with start_writing(engine_of(state.state_url)) as connection:
-        connection.execute(text("DELETE FROM ledger WHERE seq = 2"))
-    report = ledger.verify()
-    assert report.broken is not None and report.broken.seq == 2
+    assert named(state) is None
+    with reading(state) as connection:
+        assert ledger.get(3, connection=connection).seq == 3
+        whole = [dict(row) for row in connection.execute(text("SELECT * FROM ledger ORDER BY seq")).mappings()]
+    for what, (first, *others) in TAMPERED.items():
+        execute(state, f"{first} WHERE seq = 3", *others)
+        assert named(state) == 3, what
+        with reading(state) as connection, pytest.raises(LedgerError, match="entry 3"):
+            ledger.get(3, connection=connection)
+        with start_writing(engine_of(state.state_url)) as connection:
+            connection.execute(LEDGER.delete())
+            connection.execute(LEDGER.insert(), whole)
+        assert named(state) is None
+
+
+def test_a_release_is_proven_on_both_databases(state: Settings) -> None:
+    release = record_proven(state, RELEASE)
+    found = prove_in_force("flight_delay", settings=state)
+    assert found is not None and found.release == release
+    execute(state, "UPDATE release SET threshold = 0.1")
+    with pytest.raises(ReleaseRefusedError, match="not the one that entry 4 made"):
+        prove_in_force("flight_delay", settings=state)
+    assert named(state) == 4
+
+
+def test_what_is_written_meanwhile_breaks_no_proof_and_no_check(state: Settings) -> None:
+    record_proven(state, RELEASE)
+    ledger, done = Ledger(state), state.var / "done"
+
+    def write_or_look(one: int) -> None:
+        if one:
+            for number in range(25):
+                append(ledger, one, number)
+            done.with_suffix(f".{one}").touch()
+            return
+        while len(list(done.parent.glob("done.*"))) < 2:
+            assert ledger.verify().verified
+            assert prove_in_force("flight_delay", settings=state) is not None
+
+    assert in_children(3, write_or_look) == [0, 0, 0]
+    assert ledger.verify().entries == 4 + 50
+
+
+def test_a_decision_and_the_result_it_is_about_are_written_both_or_not_at_all(state: Settings) -> None:
+    results = MonitorResults(state)
+    with pytest.raises(RuntimeError), writing(state) as connection:
+        results.put("u", "p", "decision", {"retrain": True}, connection=connection)
+        Ledger(state).append(
+            "retrain_decided",
+            use_case="u",
+            subject="p",
+            effective_at=T,
+            actor="system",
+            payload={},
+            connection=connection,
+        )
+        raise RuntimeError("killed")
+    assert results.get("u", "p", "decision") is None
+    assert Ledger(state).entries() == []
 
 
 def test_text_of_any_kind_comes_back_as_it_was(state: Settings) -> None:

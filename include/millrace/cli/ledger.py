@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
 import typer
+from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from millrace.artifact import canonical, iso
 from millrace.settings import Settings
 
+if TYPE_CHECKING:
+    from millrace.governance.provenance import Provenance
+
 app = typer.Typer(help="The record of every decision: check it, read it, export it.", no_args_is_help=True)
 _console = Console()
+_WIDE = 110
+"""Columns from which a table of decisions also says when each was written."""
 _DIGEST = re.compile(r"^[0-9a-f]{64}$")
 _AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document as the last line.")]
 _UseCase = Annotated[str | None, typer.Option("--use-case", help="Only this use case.")]
@@ -60,20 +68,45 @@ def show(
     if as_json:
         _print_json([entry.to_dict() for entry in entries])
         return
-    table = Table(title=f"{len(entries)} decisions")
-    for name in ("#", "effective", "kind", "use case", "subject", "by", "recorded"):
+    wide = _console.width >= _WIDE
+    table = Table(title=f"{len(entries)} decisions", box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for name in ("#", "effective", "kind", *(() if use_case else ("use case",)), "subject", "by"):
         table.add_column(name, no_wrap=name in {"#", "effective", "kind"}, overflow="fold")
+    if wide:
+        table.add_column("recorded", no_wrap=True)
     for entry in entries:
         table.add_row(
             str(entry.seq),
             entry.effective_at.strftime("%Y-%m-%d"),
             entry.kind,
-            entry.use_case,
-            entry.subject[:12] if _DIGEST.match(entry.subject) else entry.subject,
-            entry.actor,
-            entry.recorded_at.strftime("%Y-%m-%d %H:%M"),
+            *(() if use_case else (entry.use_case,)),
+            Text(entry.subject[:12] if _DIGEST.match(entry.subject) else entry.subject),
+            Text(entry.actor),
+            *((entry.recorded_at.strftime("%Y-%m-%d %H:%M"),) if wide else ()),
         )
     _console.print(table)
+
+
+@app.command()
+def entry(
+    number: Annotated[int, typer.Argument(min=1, help="Its number, as `show` lists it.")],
+    as_json: _AsJson = False,
+) -> None:
+    """Show one decision with all that was written, once it is as it was written."""
+    from millrace.governance.ledger import Ledger
+    from millrace.governance.state import reading
+
+    settings = Settings.load()
+    with reading(settings) as connection:
+        found = Ledger(settings).get(number, connection=connection)
+    if as_json:
+        _print_json(found.to_dict())
+        return
+    plain = found.to_dict()
+    _print_pairs(
+        f"entry {number}: {found.kind}",
+        {**{name: value for name, value in plain.items() if name not in {"seq", "kind", "payload"}}, **found.payload},
+    )
 
 
 @app.command("as-of")
@@ -83,7 +116,7 @@ def as_of(
     recorded: Annotated[bool, typer.Option("--recorded", help="By wall time instead of data time.")] = False,
     as_json: _AsJson = False,
 ) -> None:
-    """Say what served at an instant, who approved it, and on what evidence."""
+    """Say what served at an instant, who approved it, on what evidence, and whether all of that still holds."""
     from millrace.governance.provenance import as_of as look_up
 
     moment = _instant(at)
@@ -94,22 +127,9 @@ def as_of(
     if found.release is None:
         _console.print(f"Nothing of {use_case} was released as of {iso(moment)}.")
         return
-    release = found.release
-    table = Table("", "", title=f"{use_case} as of {iso(moment)}", show_header=False)
-    table.columns[1].overflow = "fold"
-    rows: dict[str, object] = {
-        "release": f"{release.version} ({release.candidate}, {release.trainer})",
-        "first in force": release.effective_at,
-        "trained through": f"{release.trained_through}, held out {release.holdout}",
-        "approved by": ", ".join(found.approvers) or "nobody",
-        "evidence": release.evidence,
-        "policy": release.policy,
-        "package": release.package,
-        "decided in": ", ".join(f"#{entry.seq} {entry.kind}" for entry in found.entries),
-    }
-    for name, value in rows.items():
-        table.add_row(name, str(value))
-    _console.print(table)
+    _print_pairs(f"{use_case} as of {iso(moment)}", _rows(found))
+    if found.fault:
+        _console.print(f"[bold red]not proven[/]: {escape(found.fault)}")
 
 
 @app.command()
@@ -149,6 +169,42 @@ def migrate(as_json: _AsJson = False) -> None:
         _print_json({"revision": revision})
     else:
         _console.print(f"the state database is at revision {revision}")
+
+
+def _rows(found: Provenance) -> dict[str, object]:
+    """What served, who allowed it and on what evidence, as lines of a table."""
+    release, move, verdict = found.release, found.move, found.verdict
+    if release is None or move is None:
+        return {}
+    approved = [
+        f"{item.actor} ({item.payload['comment']})" if item.payload.get("comment") else item.actor
+        for item in found.approvals
+    ]
+    reason = f": {move.payload['reason']}" if move.payload.get("reason") else ""
+    return {
+        "release": f"{release.version} ({release.candidate}, {release.trainer})",
+        "first in force": release.effective_at,
+        "in force by": f"#{move.seq} {move.kind} by {move.actor}{reason}",
+        "trained through": f"{release.trained_through}, held out {release.holdout}",
+        "approved by": ", ".join(approved) or "nobody",
+        "gates": "unknown" if verdict is None else f"#{verdict.seq} {verdict.payload['outcome']}",
+        "evidence": release.evidence,
+        "model card": found.card or "gone",
+        "policy": release.policy,
+        "package": release.package,
+        "decided in": ", ".join(f"#{item.seq} {item.kind}" for item in found.entries),
+        "proof": "whole" if not found.fault else "broken",
+    }
+
+
+def _print_pairs(title: str, pairs: Mapping[str, object]) -> None:
+    table = Table("", "", title=title, show_header=False, box=box.SIMPLE_HEAD, pad_edge=False)
+    table.columns[0].no_wrap = True
+    table.columns[1].overflow = "fold"
+    for name, value in pairs.items():
+        shown = value if isinstance(value, str | int | float | Path) else canonical(value).decode()
+        table.add_row(name, Text(str(shown)))
+    _console.print(table)
 
 
 def _instant(text: str) -> datetime:

@@ -15,11 +15,24 @@ from millrace.governance.git_tree import GitTree, git_tree
 from millrace.governance.ledger import Entry, Ledger
 from millrace.governance.policy import policy_digest
 from millrace.governance.recipe import find_recipes
+from millrace.governance.requester import SYSTEM, Requester, objection
 from millrace.settings import Settings
 from millrace.spec.policy import PolicySpec
 from millrace.spec.use_case import UseCaseSpec
 
-SYSTEM = "system"
+__all__ = [
+    "DIRTY_TREE",
+    "SYSTEM",
+    "Answer",
+    "Approval",
+    "Proposal",
+    "check_answers",
+    "check_tree",
+    "require_approval",
+    "require_pass",
+    "require_verdict",
+    "write_approval",
+]
 DIRTY_TREE = "dirty_tree"
 
 
@@ -77,26 +90,23 @@ class Answer:
     comment: str = ""
 
 
-def check_answers(use_case: UseCaseSpec, policy: PolicySpec, answers: Sequence[Answer], requested_by: str) -> None:
-    """Four eyes: enough different people, none of whom wrote the use case or started the run.
+def check_answers(use_case: UseCaseSpec, policy: PolicySpec, answers: Sequence[Answer], requester: Requester) -> None:
+    """Four eyes: enough different people, none of whom owns the use case or asks for the release.
 
     Raises:
         ReleaseRefusedError: too few, an owner, the requester, or an answer without a name.
     """
     where = f"approval of {use_case.name}, policy {policy.tier!r}"
-    names = [answer.name for answer in answers]
-    if not all(names):
-        raise ReleaseRefusedError("an approval has no name", where=where, remedy="approve as a user who is logged in")
-    barred = {*use_case.owners, *({requested_by} - {"", SYSTEM})}
-    if own := sorted(set(names) & barred):
+    people: list[str] = []
+    for answer in answers:
+        if answer.name.casefold() in {name.casefold() for name in people}:
+            continue
+        if why := objection(use_case, requester, answer.name):
+            raise ReleaseRefusedError(why, where=where, remedy="let somebody else approve, who is logged in")
+        people.append(answer.name)
+    if len(people) < max(policy.approvals, 1):
         raise ReleaseRefusedError(
-            f"{', '.join(own)} may not approve: owner of the use case, or the one who started the run",
-            where=where,
-            remedy=f"let somebody else than {', '.join(sorted(barred))} approve",
-        )
-    if len(set(names)) < max(policy.approvals, 1):
-        raise ReleaseRefusedError(
-            f"{len(set(names))} of {policy.approvals} people approved",
+            f"{len(people)} of {policy.approvals} people approved",
             where=where,
             remedy="ask for the missing approvals; one person counts once",
         )
@@ -220,7 +230,7 @@ def require_approval(
     rejected = max((entry.seq for entry in answers if entry.kind == "rejected"), default=0)
     wanted = "person" if policy.approvals else "policy"
     granted = [entry for entry in answers if entry.seq > rejected and entry.payload.get("by") == wanted]
-    people = {entry.actor for entry in granted} - set(use_case.owners)
+    people = {entry.actor.casefold() for entry in granted} - {owner.casefold() for owner in use_case.owners}
     if len(people) >= max(policy.approvals, 1):
         return granted
     raise ReleaseRefusedError(

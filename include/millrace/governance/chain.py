@@ -51,20 +51,24 @@ def link(previous: str, record: Mapping[str, Any]) -> str:
     return hashlib.sha256(previous.encode() + canonical({name: record[name] for name in HASHED})).hexdigest()
 
 
-def walk(rows: Iterable[Mapping[str, Any]], *, look_for: str = GENESIS) -> ChainReport:
+def walk(
+    rows: Iterable[Mapping[str, Any]], *, look_for: str = GENESIS, after: int = 0, previous: str = GENESIS
+) -> ChainReport:
     """Check rows, ordered by `seq`, against their hashes.
 
     Args:
         rows: `HASHED` fields, `previous` and `hash`.
         look_for: a hash that is expected somewhere in the chain.
+        after: number of the row before the first one.
+        previous: hash of that row.
     """
-    count, head, broken, seen = 0, GENESIS, None, look_for == GENESIS
+    count, head, broken, seen = after, previous, None, look_for == previous
     for row in rows:
         count += 1
         if broken is None and (broken := _fault(row, count, head)) is None:
             head = row["hash"]
             seen = seen or head == look_for
-    return ChainReport(entries=count, head=head, broken=broken, seen=seen)
+    return ChainReport(entries=count - after, head=head, broken=broken, seen=seen)
 
 
 def _fault(row: Mapping[str, Any], expected: int, previous: str) -> BrokenEntry | None:

@@ -11,21 +11,27 @@ from datetime import UTC, datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import Row, Select, func, select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.engine import Connection
 
 from millrace.artifact import canonical, digest_of, iso
 from millrace.errors import LedgerError
-from millrace.governance.chain import GENESIS, HASHED, BrokenEntry, link, walk
-from millrace.governance.state import LEDGER, LEDGER_HEAD, RELEASE, moment_of, reading, stamp, writing
+from millrace.governance.audit import LedgerReport, audit, fault_near, stream
+from millrace.governance.chain import GENESIS, HASHED, link
+from millrace.governance.state import LEDGER, LEDGER_HEAD, moment_of, reading, stamp, writing
 from millrace.settings import Settings
 
 log = logging.getLogger(__name__)
 KINDS: tuple[str, ...] = (
     "policy_fixed",
+    "policy_changed",
     "gates_evaluated",
     "registered",
     "waiver",
+    "approval_requested",
+    "approval_refused",
+    "approval_expired",
+    "approval_stale",
     "approved",
     "rejected",
     "released",
@@ -75,28 +81,6 @@ class Entry:
         return {**plain, "recorded_at": iso(self.recorded_at), "effective_at": iso(self.effective_at)}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LedgerReport:
-    """What a check of the ledger found.
-
-    Attributes:
-        entries: rows there are.
-        verified: True where every row is as it was written and none is missing.
-        broken: the first row that is not.
-        head: hash of the last good entry.
-    """
-
-    entries: int
-    verified: bool
-    broken: BrokenEntry | None
-    head: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON types only."""
-        broken = None if self.broken is None else {"seq": self.broken.seq, "reason": self.broken.reason}
-        return {"entries": self.entries, "verified": self.verified, "broken": broken, "head": self.head}
-
-
 @dataclass(frozen=True, slots=True)
 class Ledger:
     """The ledger of an installation."""
@@ -134,10 +118,6 @@ class Ledger:
         record = _record(kind, use_case, subject, effective_at=effective_at, actor=actor, payload=payload, key=key)
         if connection is not None:
             return self._append(record, connection)
-        with reading(self.settings) as reader:
-            known = _same(record, reader)
-        if known is not None:
-            return known
         with writing(self.settings) as writer:
             return self._append(record, writer)
 
@@ -174,7 +154,7 @@ class Ledger:
     def export(self) -> Iterator[dict[str, Any]]:
         """Entries in order, fields as stored; payload as JSON, of which the hash covers the canonical text."""
         with reading(self.settings) as reader:
-            for row in _stream(reader, select(LEDGER).order_by(LEDGER.c.seq)):
+            for row in stream(reader, select(LEDGER).order_by(LEDGER.c.seq)):
                 stored = {str(name): value for name, value in row._mapping.items()}
                 yield {**stored, "payload": orjson.loads(row.payload)}
 
@@ -198,18 +178,22 @@ class Ledger:
             expected_head: a head kept elsewhere (`millrace ledger export`): an entry that must still be there.
         """
         with reading(self.settings) as reader:
-            rows = (row._asdict() for row in _stream(reader, select(LEDGER).order_by(LEDGER.c.seq)))
-            found = walk(rows, look_for=expected_head or GENESIS)
-            stored = reader.execute(select(LEDGER_HEAD.c.seq, LEDGER_HEAD.c.hash)).first()
-            broken = found.broken
-            if broken is None and (stored is None or (stored.seq, stored.hash) != (found.entries, found.head)):
-                last = "no head" if stored is None else f"the head is entry {stored.seq}"
-                broken = BrokenEntry(seq=found.entries + 1, reason=f"missing, or the head was changed: {last}")
-            if broken is None and not found.seen:
-                reason = f"no entry has the hash kept elsewhere ({expected_head}): the end was cut off or rewritten"
-                broken = BrokenEntry(seq=found.entries + 1, reason=reason)
-            broken = broken or _release_fault(reader)
-        return LedgerReport(entries=found.entries, verified=broken is None, broken=broken, head=found.head)
+            return audit(reader, expected_head or GENESIS)
+
+    def get(self, seq: int, *, connection: Connection) -> Entry:
+        """One entry, whole and in its place: it and both its neighbours are as they were written.
+
+        Raises:
+            LedgerError: there is none, or one of the three was changed, removed or swapped.
+        """
+        if (broken := fault_near(connection, seq)) is not None:
+            raise LedgerError(
+                f"entry {broken.seq}: {broken.reason}",
+                where=f"ledger, around entry {seq}",
+                remedy="`millrace ledger verify` checks all entries; restore the state database from a backup",
+            )
+        row = connection.execute(select(LEDGER).where(LEDGER.c.seq == seq)).one()
+        return _entry(row._mapping)
 
     @contextlib.contextmanager
     def _reader(self, connection: Connection | None) -> Iterator[Connection]:
@@ -287,28 +271,16 @@ def _same(record: Mapping[str, Any], connection: Connection) -> Entry | None:
 
 
 def _entry(row: Mapping[Any, Any]) -> Entry:
-    plain = dict(row)
-    plain["payload"] = orjson.loads(plain["payload"])
-    return Entry(
-        **{**plain, "recorded_at": moment_of(row["recorded_at"]), "effective_at": moment_of(row["effective_at"])}
-    )
-
-
-def _stream(connection: Connection, query: Select[Any]) -> Iterator[Row[Any]]:
-    yield from connection.execute(query.execution_options(yield_per=1000))
-
-
-def _release_fault(connection: Connection) -> BrokenEntry | None:
-    """The first release whose row is not what its entry says, else the first that has an entry and no row."""
-    query = select(RELEASE, LEDGER.c.payload).outerjoin(LEDGER, LEDGER.c.seq == RELEASE.c.ledger_seq)
-    for row in connection.execute(query.order_by(RELEASE.c.ledger_seq)):
-        stored = {name: value for name, value in row._mapping.items() if name not in {"payload", "ledger_seq"}}
-        stored["effective_at"] = iso(moment_of(stored["effective_at"]))
-        if row.payload is None or orjson.loads(row.payload).get("release") != stored:
-            reason = f"release {row.version} of {row.use_case} is not the one that this entry made"
-            return BrokenEntry(seq=row.ledger_seq, reason=reason)
-    lost = select(func.min(LEDGER.c.seq)).outerjoin(RELEASE, LEDGER.c.seq == RELEASE.c.ledger_seq)
-    lost = lost.where(LEDGER.c.kind == "released", RELEASE.c.ledger_seq.is_(None))
-    if (seq := connection.execute(lost).scalar()) is not None:
-        return BrokenEntry(seq=seq, reason="the release that this entry made is gone")
-    return None
+    try:
+        read = {
+            "payload": orjson.loads(row["payload"]),
+            "recorded_at": moment_of(row["recorded_at"]),
+            "effective_at": moment_of(row["effective_at"]),
+        }
+    except (TypeError, ValueError) as error:
+        raise LedgerError(
+            f"entry {row['seq']} cannot be read: {error}",
+            where="ledger",
+            remedy="`millrace ledger verify` names the first entry that was changed; restore it from a backup",
+        ) from error
+    return Entry(**{**row, **read})

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 from sqlalchemy import select
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Connection
 
 from millrace.artifact import canonical
 from millrace.governance.state import MONITOR_RESULT, reading, stamp, writing
@@ -39,8 +40,19 @@ class MonitorResults:
 
     settings: Settings
 
-    def put(self, use_case: str, partition: str, kind: str, payload: Mapping[str, Any]) -> None:
-        """Keep a result, in place of one that is there."""
+    def put(
+        self,
+        use_case: str,
+        partition: str,
+        kind: str,
+        payload: Mapping[str, Any],
+        *,
+        connection: Connection | None = None,
+    ) -> None:
+        """Keep a result, in place of one that is there; in a `state.writing` transaction where one is given."""
+        if connection is None:
+            with writing(self.settings) as writer:
+                return self.put(use_case, partition, kind, payload, connection=writer)
         values = {
             "use_case": use_case,
             "partition": partition,
@@ -50,13 +62,13 @@ class MonitorResults:
         }
         changed = {name: values[name] for name in ("payload", "recorded_at")}
         key = ["use_case", "partition", "kind"]
-        with writing(self.settings) as connection:
-            if connection.dialect.name == "postgresql":
-                postgres = postgresql.insert(MONITOR_RESULT).values(values)
-                connection.execute(postgres.on_conflict_do_update(index_elements=key, set_=changed))
-            else:
-                lite = sqlite.insert(MONITOR_RESULT).values(values)
-                connection.execute(lite.on_conflict_do_update(index_elements=key, set_=changed))
+        if connection.dialect.name == "postgresql":
+            postgres = postgresql.insert(MONITOR_RESULT).values(values)
+            connection.execute(postgres.on_conflict_do_update(index_elements=key, set_=changed))
+        else:
+            lite = sqlite.insert(MONITOR_RESULT).values(values)
+            connection.execute(lite.on_conflict_do_update(index_elements=key, set_=changed))
+        return None
 
     def get(self, use_case: str, partition: str, kind: str) -> dict[str, Any] | None:
         """The payload of one result, or None."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
+from millrace.errors import ReleaseRefusedError
 from millrace.governance.ledger import Entry, Ledger
+from millrace.governance.proof import bundle_folder, prove_release
 from millrace.governance.release import Release, Releases
 from millrace.settings import Settings
 
@@ -17,37 +20,81 @@ class Provenance:
 
     Attributes:
         release: what is in force; None where nothing is.
-        entries: verdict, registration, waivers, approvals and release of its package, and rollbacks to it.
+        entries: verdict, registration, waivers, approvals and release of its package, its deployments, and rollbacks
+            to it.
+        fault: why the release is not proven; "" where it is.
+        card: its model card (HTML); None where the file is gone.
     """
 
     release: Release | None
-    entries: list[Entry]
+    entries: list[Entry] = field(default_factory=list)
+    fault: str = ""
+    card: Path | None = None
+
+    @property
+    def approvals(self) -> list[Entry]:
+        """The approvals of the package on the evidence it was released on."""
+        evidence = self.release.evidence if self.release else None
+        return [
+            entry for entry in self.entries if entry.kind == "approved" and entry.payload.get("evidence") == evidence
+        ]
 
     @property
     def approvers(self) -> list[str]:
         """Who approved it, on the evidence it was released on."""
-        evidence = self.release.evidence if self.release else None
-        found = [e.actor for e in self.entries if e.kind == "approved" and e.payload.get("evidence") == evidence]
-        return list(dict.fromkeys(found))
+        return list(dict.fromkeys(entry.actor for entry in self.approvals))
+
+    @property
+    def move(self) -> Entry | None:
+        """What put it in force: its release, or the last rollback to it."""
+        moves = [entry for entry in self.entries if entry.kind in {"released", "rolled_back"}]
+        return max(moves, key=lambda entry: (entry.effective_at, entry.seq), default=None)
+
+    @property
+    def verdict(self) -> Entry | None:
+        """The gates' verdict that it was released on."""
+        made = next((entry for entry in reversed(self.entries) if entry.kind == "released"), None)
+        named = None if made is None else made.payload.get("verdict")
+        return next((entry for entry in self.entries if entry.seq == named), None)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON types only."""
         return {
             "release": self.release.to_dict() if self.release else None,
             "approvers": self.approvers,
+            "in_force_by": self.move.to_dict() if self.move else None,
+            "verdict": self.verdict.to_dict() if self.verdict else None,
+            "card": str(self.card) if self.card else None,
+            "proven": self.release is not None and not self.fault,
+            "fault": self.fault,
             "entries": [entry.to_dict() for entry in self.entries],
         }
 
 
 def as_of(use_case: str, at: datetime, *, settings: Settings, recorded: bool = False) -> Provenance:
-    """What was in force at `at`: an instant of data time, or of wall time where `recorded`."""
+    """What was in force at `at`: an instant of data time, or of wall time where `recorded`.
+
+    Raises:
+        LedgerError: an entry cannot be read.
+    """
     releases = Releases(settings)
     release = releases.recorded(use_case, at) if recorded else releases.in_force(use_case, at)
     if release is None:
-        return Provenance(release=None, entries=[])
+        return Provenance(release=None)
     entries = [
         entry
         for entry in Ledger(settings).entries(use_case, subject=release.package)
         if (entry.recorded_at if recorded else entry.effective_at) <= at
     ]
-    return Provenance(release=release, entries=entries)
+    card = bundle_folder(settings) / f"{release.evidence}.html"
+    return Provenance(
+        release=release, entries=entries, fault=_fault(release, settings), card=card if card.is_file() else None
+    )
+
+
+def _fault(release: Release, settings: Settings) -> str:
+    try:
+        prove_release(release, settings=settings)
+    except ReleaseRefusedError as refused:
+        return refused.what
+    return ""

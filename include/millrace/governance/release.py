@@ -23,7 +23,7 @@ from millrace.governance.state import LEDGER, RELEASE, moment_of, reading, stamp
 from millrace.settings import Settings
 from millrace.spec.use_case import UseCaseSpec
 
-__all__ = ["Approval", "Release", "Releases", "UseCase"]
+__all__ = ["Approval", "Release", "Releases", "UseCase", "name_of"]
 UseCase = UseCaseSpec | str
 _MOVES = ("released", "rolled_back")
 _ByService = dict[str, list["Release"]]
@@ -96,7 +96,7 @@ class Releases:
         """
         with self._reader(connection) as reader:
             own = select(RELEASE.c.ledger_seq).where(
-                RELEASE.c.use_case == _name(use_case),
+                RELEASE.c.use_case == name_of(use_case),
                 RELEASE.c.effective_at == stamp(at),
                 RELEASE.c.package.in_(list(packages)),
             )
@@ -109,6 +109,19 @@ class Releases:
     def recorded(self, use_case: UseCase, at: datetime) -> Release | None:
         """The release that was in force by what had been written at an instant of wall time."""
         return self._after_moves(use_case, [LEDGER.c.recorded_at <= stamp(at)], None)
+
+    def move(
+        self, use_case: UseCase, at: datetime | None = None, *, connection: Connection | None = None
+    ) -> Entry | None:
+        """The entry that put in force what `in_force` gives: its release, or a rollback to it.
+
+        Raises:
+            LedgerError: it or a neighbour of it was changed, removed or swapped.
+        """
+        reached = [] if at is None else [LEDGER.c.effective_at <= stamp(at)]
+        with self._reader(connection) as reader:
+            seq = reader.execute(self._moves(use_case, reached).with_only_columns(LEDGER.c.seq)).scalar()
+            return None if seq is None else Ledger(self.settings).get(seq, connection=reader)
 
     def get(self, use_case: UseCase, version: int, *, connection: Connection | None = None) -> Release:
         """One release.
@@ -123,8 +136,8 @@ class Releases:
             known = self.list(use_case, connection=reader)
         listed = ", ".join(f"{item.version} ({item.candidate}, from {item.effective_at[:10]})" for item in known)
         raise ReleaseRefusedError(
-            f"{_name(use_case)!r} has no release {version}",
-            where=f"releases of {_name(use_case)}",
+            f"{name_of(use_case)!r} has no release {version}",
+            where=f"releases of {name_of(use_case)}",
             remedy=f"name one of: {listed}" if known else "train and release a model first",
         )
 
@@ -174,13 +187,17 @@ class Releases:
     def _after_moves(
         self, use_case: UseCase, reached: Sequence[ColumnElement[bool]], connection: Connection | None
     ) -> Release | None:
-        moves = select(LEDGER.c.payload).where(LEDGER.c.use_case == _name(use_case), LEDGER.c.kind.in_(_MOVES))
-        newest = moves.where(*reached).order_by(LEDGER.c.effective_at.desc(), LEDGER.c.seq.desc()).limit(1)
         with self._reader(connection) as reader:
-            payload = reader.execute(newest).scalar()
+            payload = reader.execute(self._moves(use_case, reached)).scalar()
             if payload is None:
                 return None
             return self.get(use_case, int(orjson.loads(payload)["version"]), connection=reader)
+
+    @staticmethod
+    def _moves(use_case: UseCase, reached: Sequence[ColumnElement[bool]]) -> Select[Any]:
+        """The newest move of those reached."""
+        moves = select(LEDGER.c.payload).where(LEDGER.c.use_case == name_of(use_case), LEDGER.c.kind.in_(_MOVES))
+        return moves.where(*reached).order_by(LEDGER.c.effective_at.desc(), LEDGER.c.seq.desc()).limit(1)
 
     @contextlib.contextmanager
     def _reader(self, connection: Connection | None) -> Iterator[Connection]:
@@ -191,12 +208,13 @@ class Releases:
                 yield reader
 
 
-def _name(use_case: UseCase) -> str:
+def name_of(use_case: UseCase) -> str:
+    """Name of a use case, given its spec or the name itself."""
     return use_case if isinstance(use_case, str) else use_case.name
 
 
 def _of(use_case: UseCase) -> ColumnElement[bool]:
-    return RELEASE.c.use_case == _name(use_case)
+    return RELEASE.c.use_case == name_of(use_case)
 
 
 def _rows(connection: Connection, query: Select[Any]) -> list[Release]:

@@ -10,6 +10,7 @@ import fcntl
 import functools
 import hashlib
 import logging
+import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -143,9 +144,13 @@ def moment_of(text_form: str) -> datetime:
 
 @contextlib.contextmanager
 def reading(settings: Settings) -> Iterator[Connection]:
-    """A transaction that sees one state of the database and writes nothing."""
-    with _ready(settings.state_url).connect() as connection, connection.begin():
-        yield connection
+    """A transaction that sees one state of the database, from its first query to its last, and writes nothing."""
+    engine = _ready(settings.state_url)
+    with engine.connect() as connection:
+        if engine.dialect.name == "postgresql":  # where each query would see what others committed meanwhile
+            connection.execution_options(isolation_level="REPEATABLE READ")
+        with connection.begin():
+            yield connection
 
 
 @contextlib.contextmanager
@@ -238,7 +243,13 @@ def _ready(url: str) -> Engine:
 
 
 def _explain_absence(context: ExceptionContext) -> StateUnavailableError | None:
-    """What is raised instead where a connection cannot be made, or broke."""
+    """What is raised instead where a connection cannot be made, or broke, or the file is damaged."""
+    if context.engine is not None and type(context.original_exception) is sqlite3.DatabaseError:
+        return StateUnavailableError(
+            f"the state database is damaged: {context.original_exception}",
+            where=context.engine.url.render_as_string(),
+            remedy="restore it from a backup; a copy of the ledger is what `millrace ledger export` wrote",
+        )
     if context.engine is None or not (context.connection is None or context.is_disconnect):
         return None
     told = str(context.original_exception).strip().splitlines() or [type(context.original_exception).__name__]

@@ -8,11 +8,12 @@ from datetime import datetime
 
 from sqlalchemy.engine import Connection
 
-from millrace.artifact import Verdict, iso
+from millrace.artifact import Verdict, digest_of, iso
 from millrace.errors import LedgerError, ReleaseRefusedError, StaleEvidenceError
 from millrace.governance.approval import Proposal, check_tree, require_approval, require_pass, require_verdict
 from millrace.governance.ledger import Ledger, lock_head
-from millrace.governance.policy import effective_at, policy_digest
+from millrace.governance.policy import effective_at, policy_digest, store_policy
+from millrace.governance.proof import prove_release, require_evidence
 from millrace.governance.recipe import find_recipes
 from millrace.governance.release import Release, Releases
 from millrace.governance.state import moment_of, reading, writing
@@ -46,11 +47,12 @@ def require_decided(
     """The instant a release would take effect, once verdict and champion are as the proposal says.
 
     Raises:
-        ReleaseRefusedError: no pass, or not one that the ledger has.
+        ReleaseRefusedError: no pass, not one that the ledger has, or the evidence is gone or about something else.
         StaleEvidenceError: the champion changed since the evaluation.
     """
     where = f"approval of {use_case.name}"
     require_pass(verdict, proposal, where)
+    _require_evidence(settings, use_case, policy, proposal, where)
     moment = effective_at(use_case, proposal.challenger.holdout, settings=settings)
     with reading(settings) as connection:
         _require_verdict(settings, use_case, policy, proposal, connection)
@@ -71,7 +73,7 @@ def succeed(
     """Make the challenger the release in force, or give back the release that it already is.
 
     Raises:
-        ReleaseRefusedError: verdict, approval or a clean tree is missing.
+        ReleaseRefusedError: evidence, verdict, registration, approval or a clean tree is missing.
         StaleEvidenceError: the champion changed since the evaluation.
     """
     moment = effective_at(use_case, proposal.challenger.holdout, settings=settings)
@@ -79,7 +81,9 @@ def succeed(
         known = _existing(settings, use_case, proposal, moment, connection)
     if known is not None:
         return known
+    _require_evidence(settings, use_case, policy, proposal, f"release of {use_case.name}")
     tree = check_tree(settings, use_case, policy, proposal.challenger.digest)
+    kept = store_policy(policy, settings=settings)
     releases, model = Releases(settings), proposal.challenger
     with writing(settings) as connection:
         lock_head(connection)
@@ -87,6 +91,9 @@ def succeed(
             return known
         _require_champion(settings, use_case, proposal, moment, connection)
         verdict = _require_verdict(settings, use_case, policy, proposal, connection)
+        registered = _require_registered(
+            settings, use_case, policy, proposal, version=registry_version, connection=connection
+        )
         approvals = require_approval(Ledger(settings), use_case, policy, proposal, connection=connection)
         release = Release(
             use_case=use_case.name,
@@ -98,7 +105,7 @@ def succeed(
             holdout=model.holdout,
             effective_at=iso(moment),
             evidence=proposal.evidence,
-            policy=policy_digest(policy),
+            policy=kept,
             feature_service=use_case.features.name,
             threshold=use_case.threshold,
             reference=proposal.reference,
@@ -107,12 +114,14 @@ def succeed(
         )
         note = {
             "verdict": verdict,
+            "registered": registered,
             "approvals": [entry.seq for entry in approvals],
             "approvers": [entry.actor for entry in approvals],
             "tree": tree.to_dict(),
             "recipes": [recipe.digest for recipe in find_recipes(model.digest, settings)],
         }
         releases.add(release, actor=actor, note=note, connection=connection)
+        prove_release(release, settings=settings, connection=connection)
     log.info("%s: release %d (%s) from %s", use_case.name, release.version, release.candidate, release.effective_at)
     return release
 
@@ -121,7 +130,7 @@ def restore(settings: Settings, use_case: UseCaseSpec, asked: Rollback) -> Relea
     """Put an earlier release back in force, at the newest instant in data time that anything was decided on.
 
     Raises:
-        ReleaseRefusedError: no such release, or none before; the message lists those there are.
+        ReleaseRefusedError: no such release, or none before (the message lists those there are), or it is not proven.
         LedgerError: the key was used for another version.
     """
     ledger, releases = Ledger(settings), Releases(settings)
@@ -141,6 +150,7 @@ def restore(settings: Settings, use_case: UseCaseSpec, asked: Rollback) -> Relea
         if target.version == current.version:
             log.info("%s: release %d is in force already, nothing to roll back", use_case.name, target.version)
             return target
+        prove_release(target, settings=settings, connection=connection)
         clock = ledger.newest_effective(use_case.name, connection=connection)
         ledger.append(
             "rolled_back",
@@ -183,6 +193,45 @@ def _require_verdict(
 ) -> int:
     wanted = (proposal.challenger.digest, proposal.evidence, policy_digest(policy))
     return require_verdict(Ledger(settings), use_case.name, *wanted, connection=connection).seq
+
+
+def _require_registered(
+    settings: Settings,
+    use_case: UseCaseSpec,
+    policy: PolicySpec,
+    proposal: Proposal,
+    *,
+    version: int,
+    connection: Connection,
+) -> int:
+    """Number of the entry that says that this package was registered with this evidence, as that version."""
+    package, where = proposal.challenger.digest, f"release of {use_case.name}"
+    wanted = (version, proposal.evidence, policy_digest(policy))
+    for entry in Ledger(settings).entries(use_case.name, kinds=("registered",), subject=package, connection=connection):
+        if tuple(entry.payload.get(name) for name in ("version", "evidence", "policy")) == wanted:
+            return entry.seq
+    raise ReleaseRefusedError(
+        f"the ledger does not say that package {package[:12]} was registered as version {version} with this evidence",
+        where=where,
+        remedy="register the model; what the registry does not hold is not released",
+    )
+
+
+def _require_evidence(
+    settings: Settings, use_case: UseCaseSpec, policy: PolicySpec, proposal: Proposal, where: str
+) -> None:
+    """The bundle is there, and was made of this package, under this policy and this version of the use case."""
+    claims = {
+        "use_case": use_case.name,
+        "use_case_digest": digest_of(use_case.model_dump(mode="json")),
+        "package": proposal.challenger.digest,
+        "policy": policy_digest(policy),
+        "reference": proposal.reference,
+        "champion": proposal.champion,
+        "holdout": proposal.challenger.holdout,
+        "feature_service": use_case.features.name,
+    }
+    require_evidence(proposal.evidence, claims, settings=settings, where=where)
 
 
 def _require_champion(

@@ -35,7 +35,9 @@ class PolicySpec(Spec):
         tier: file stem; what a use case names.
         gates: every one must answer `pass`; by problem (`binary`, `multiclass`, `regression`), or `all`.
         approvals: people who must approve; 0 releases on the gates alone.
-        approval_timeout_hours: how long a request waits; then it fails.
+        approval_timeout_hours: how long a request waits for its answer.
+        on_timeout: what an unanswered request counts as: a rejection, or nothing, so that it is asked again. Never as
+            an approval.
         dirty_tree: a working tree with uncommitted changes, or none at all, is noted or refused at release.
         min_candidates: candidates that must have trained for a run to go on.
     """
@@ -45,6 +47,7 @@ class PolicySpec(Spec):
     gates: dict[Literal["all", "binary", "multiclass", "regression"], list[GateSpec]]
     approvals: Literal[0, 1, 2] = 0
     approval_timeout_hours: Annotated[float, Field(gt=0)] = 72
+    on_timeout: Literal["reject", "ask_again"] = "reject"
     dirty_tree: Literal["note", "refuse"] = "note"
     min_candidates: Annotated[int, Field(ge=1)] = 1
 

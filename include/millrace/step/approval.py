@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
 
 from millrace.artifact import Verdict, digest_of
-from millrace.errors import ReleaseRefusedError
+from millrace.errors import ReleaseRefusedError, StaleEvidenceError
+from millrace.evaluation.evidence import load_evidence
 from millrace.governance.approval import SYSTEM, Answer, Approval, Proposal, check_answers, write_approval
+from millrace.governance.approval_request import Asking, Request
+from millrace.governance.approval_round import ApprovalRound, stale_in
 from millrace.governance.ledger import Entry, Ledger
 from millrace.governance.policy import effective_at, policy_digest
+from millrace.governance.requester import Requester
 from millrace.governance.succession import require_decided
 from millrace.settings import Settings
 from millrace.spec.policy import PolicySpec
 from millrace.spec.use_case import UseCaseSpec
+from millrace.step.approval_body import approval_body
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenRequest:
+    """A request as a person is shown it.
+
+    Attributes:
+        request: by when, who may not, and whether it is settled already.
+        body: what there is to read, as Markdown; "" where nobody has to be asked.
+    """
+
+    request: Request
+    body: str
 
 
 def approve_by_policy(
@@ -34,6 +55,75 @@ def approve_by_policy(
     return write_approval(settings, use_case, policy, evaluation, answers=[], effective_at=moment)
 
 
+def request_approval(
+    asked: ApprovalRound, asking: Asking, verdict: Verdict, *, card: str, now: datetime
+) -> OpenRequest:
+    """Ask a person: the request goes to the ledger; what they are to read comes back.
+
+    Args:
+        asked: the run, and what it asks about.
+        asking: which of its requests this is.
+        verdict: what the gates said.
+        card: address of the model card.
+        now: the wall clock; the request's time starts then.
+
+    Raises:
+        ReleaseRefusedError: the verdict is no pass, or the ledger does not have it.
+        StaleEvidenceError: the champion changed since the evaluation, or the run asked about other evidence before and
+            Airflow goes on showing that: nobody is asked.
+        DocumentError: the evidence is gone or was changed.
+    """
+    require_decided(asked.settings, asked.use_case, asked.policy, asked.proposal, verdict)
+    if other := asked.asked_otherwise(asking.task):
+        raise StaleEvidenceError(
+            f"this run asked about evidence {other[:12]} before, and Airflow goes on showing that",
+            where=f"{asking.task} of {asked.run}",
+            remedy="trigger a new run for the same partition: people must see what they approve",
+        )
+    evidence = load_evidence(asked.proposal.evidence, asked.settings)
+    request = asked.open(asking, now=now)
+    if request.settled is not None:
+        return OpenRequest(request=request, body="")
+    return OpenRequest(request=request, body=approval_body(evidence, verdict, asked.policy, request, card=card))
+
+
+def grant_approval(asked: ApprovalRound, verdict: Verdict) -> Approval:
+    """What people's answers in this run amount to, as the ledger has them.
+
+    Raises:
+        ReleaseRefusedError: too few approved, no pass, or the policy refuses the working tree.
+        StaleEvidenceError: the champion changed since the evaluation.
+    """
+    if not asked.policy.approvals:
+        return approve_by_policy(asked.use_case, asked.policy, asked.proposal, verdict, settings=asked.settings)
+    require_decided(asked.settings, asked.use_case, asked.policy, asked.proposal, verdict)
+    return asked.grant()
+
+
+@contextmanager
+def noting_stale(asked: ApprovalRound, *, again: bool) -> Iterator[None]:
+    """Write to the ledger that the evidence went stale, where what is done meets that.
+
+    Args:
+        asked: the run, and what it asks about.
+        again: whether the run evaluates again by itself; said in the message.
+
+    Raises:
+        StaleEvidenceError: the champion changed since the evaluation.
+    """
+    try:
+        yield
+    except StaleEvidenceError as error:
+        asked.note_stale(error.what)
+        if not again or stale_in(asked.settings, asked.use_case, asked.run) is None:
+            raise
+        raise StaleEvidenceError(
+            f"stale: {error.what}",
+            where=error.where,
+            remedy="none is needed: a new run for the same partition is asked for, which evaluates again",
+        ) from error
+
+
 def record_approval(
     use_case: UseCaseSpec,
     policy: PolicySpec,
@@ -45,7 +135,7 @@ def record_approval(
     requested_by: str = SYSTEM,
     key: str = "",
 ) -> Approval:
-    """Write the approvals that people gave; who they are is what Airflow recorded.
+    """Write the approvals that people gave outside Airflow, all at once.
 
     Args:
         use_case: its use case.
@@ -54,15 +144,15 @@ def record_approval(
         verdict: what the gates said of it.
         approvers: `name` and `comment` of each.
         settings: this installation.
-        requested_by: who started the run; may not approve.
-        key: tells a second request on the same evidence from the first, such as a run's id after a rejection.
+        requested_by: who asks; may not approve.
+        key: tells a second request on the same evidence from the first, such as one after a rejection.
 
     Raises:
         ReleaseRefusedError: too few people, an owner or the requester among them, no pass, or the tree is refused.
         StaleEvidenceError: the champion changed since the evaluation.
     """
     answers = [Answer(name=str(item.get("name", "")), comment=str(item.get("comment", ""))) for item in approvers]
-    check_answers(use_case, policy, answers, requested_by)
+    check_answers(use_case, policy, answers, Requester(name=requested_by))
     moment = require_decided(settings, use_case, policy, evaluation, verdict)
     return write_approval(settings, use_case, policy, evaluation, answers=answers, effective_at=moment, key=key)
 
@@ -77,7 +167,7 @@ def record_rejection(
     settings: Settings,
     key: str = "",
 ) -> Entry:
-    """Write that a person refused; approvals given before it no longer count."""
+    """Write that a person refused outside Airflow; approvals given before it no longer count."""
     digest = policy_digest(policy)
     what = {"package": evaluation.challenger.digest, "evidence": evaluation.evidence, "policy": digest, "by": "person"}
     return Ledger(settings).append(

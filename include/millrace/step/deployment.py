@@ -11,6 +11,9 @@ from millrace.deployment.httpx_client import ServiceClient
 from millrace.deployment.pointer import deploying, pointer_path, write_pointer
 from millrace.deployment.probe import probe_service
 from millrace.errors import DeploymentError, ReleaseRefusedError
+from millrace.governance.approval import SYSTEM
+from millrace.governance.ledger import Ledger
+from millrace.governance.proof import InForce, prove_in_force
 from millrace.governance.release import Release, Releases
 from millrace.package import Package
 from millrace.settings import Settings
@@ -20,29 +23,37 @@ from millrace.step.path_proof import prove_paths
 log = logging.getLogger(__name__)
 
 
-def deploy_release(use_case: UseCaseSpec, release: Release, *, settings: Settings) -> dict[str, Any]:
-    """Bring what is in force by the ledger into the online service.
+def deploy_release(
+    use_case: UseCaseSpec, release: Release, *, settings: Settings, actor: str = SYSTEM
+) -> dict[str, Any]:
+    """Bring what is in force by the ledger into the online service, once the ledger proves it.
 
-    Idempotent: a pointer that says the same is left alone, and the service loads the same bytes again. Where
-    another release is in force by now, that one is deployed and the one asked for is reported as superseded.
+    Idempotent: a pointer that says the same is left alone, the ledger has one `deployed` entry a move of the champion,
+    and the service loads the same bytes again. Where another release is in force by now, that one is deployed and the
+    one asked for is reported as superseded.
 
     Args:
         use_case: its use case.
         release: the release that the caller wants deployed.
         settings: this installation.
+        actor: who has it deployed.
 
     Returns:
         `release`, `package`, `pointer`, `changed` (whether the pointer moved), `superseded` (the version asked
         for where another is in force, else 0) and `service`.
 
     Raises:
-        ReleaseRefusedError: no release of the use case is in force.
+        ReleaseRefusedError: no release is in force, the one asked for is not one of the ledger's, or what is in force
+            is not proven: the pointer stays as it is.
         PackageError: the package in force is not whole; the pointer still names the release before.
         DeploymentError: the service refuses it, or does not answer: the pointer is written, the loading pending.
     """
     with deploying(settings.serving_dir, use_case.name):
-        ref = _reference(use_case, _in_force(use_case, settings), settings)
+        _require_known(use_case, release, settings)
+        in_force = _in_force(use_case, settings)
+        ref = reference_of(use_case, in_force.release, settings)
         changed = write_pointer(settings.serving_dir, ref)
+        _record(use_case, in_force, settings, actor)
         told = _load(use_case, ref, settings)
     if superseded := release.version if release.version != ref.release else 0:
         log.warning("release %d of %s is superseded by %d", superseded, use_case.name, ref.release)
@@ -68,11 +79,11 @@ def verify_deployment(use_case: UseCaseSpec, *, settings: Settings) -> dict[str,
         `use_case`, `release`, `package`, `rows`, `max_abs_diff`, `service`, and `paths` (what was compared both ways).
 
     Raises:
-        ReleaseRefusedError: no release of the use case is in force.
+        ReleaseRefusedError: no release of the use case is in force, or it is not proven.
         DeploymentError: another release or other predictions answer, or nobody does; or a feature is not the same
             online and offline.
     """
-    in_force = _in_force(use_case, settings)
+    in_force = _in_force(use_case, settings).release
     package = Package.open(settings.packages / in_force.package, in_force.package)
     client = _client(settings)
     report = probe_service(client, use_case.name, in_force.version, package)
@@ -81,8 +92,8 @@ def verify_deployment(use_case: UseCaseSpec, *, settings: Settings) -> dict[str,
     return {"use_case": use_case.name, **asdict(report), "service": settings.serving_url, "paths": paths.to_dict()}
 
 
-def _in_force(use_case: UseCaseSpec, settings: Settings) -> Release:
-    in_force = Releases(settings).in_force(use_case)
+def _in_force(use_case: UseCaseSpec, settings: Settings) -> InForce:
+    in_force = prove_in_force(use_case, settings=settings)
     if in_force is None:
         raise ReleaseRefusedError(
             f"no release of {use_case.name!r} is in force",
@@ -92,7 +103,36 @@ def _in_force(use_case: UseCaseSpec, settings: Settings) -> Release:
     return in_force
 
 
-def _reference(use_case: UseCaseSpec, release: Release, settings: Settings) -> ReleaseRef:
+def _require_known(use_case: UseCaseSpec, asked: Release, settings: Settings) -> None:
+    """The release that the caller hands on is one of the ledger's, in every field.
+
+    Raises:
+        ReleaseRefusedError: it is not.
+    """
+    releases = Releases(settings)
+    if releases.list(use_case) and releases.get(use_case, asked.version) != asked:
+        raise ReleaseRefusedError(
+            f"release {asked.version} that was handed on is not the one of that number in the ledger",
+            where=f"deployment of {use_case.name}",
+            remedy="hand on what the task that released or rolled back returned",
+        )
+
+
+def _record(use_case: UseCaseSpec, found: InForce, settings: Settings, actor: str) -> None:
+    """Note who brought it there, once for each time that it was put in force."""
+    release, move = found.release, found.move
+    Ledger(settings).append(
+        "deployed",
+        use_case=use_case.name,
+        subject=release.package,
+        effective_at=move.effective_at,
+        actor=actor,
+        payload={"version": release.version, "evidence": release.evidence, "put_in_force_by": move.seq},
+        key=f"{release.version}/{move.hash}",
+    )
+
+
+def reference_of(use_case: UseCaseSpec, release: Release, settings: Settings) -> ReleaseRef:
     """What the service is told; the package is checked byte by byte before anything points at it."""
     package = Package.open(settings.packages / release.package, release.package)
     return ReleaseRef(

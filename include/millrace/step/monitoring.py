@@ -15,6 +15,7 @@ from millrace.artifact import digest_of
 from millrace.governance.ledger import Ledger
 from millrace.governance.monitor_result import MonitorResults
 from millrace.governance.release import Release, Releases
+from millrace.governance.state import writing
 from millrace.lake.digest import content_digest
 from millrace.lake.table import Table
 from millrace.monitoring.decision import NO_RELEASE, Decision, decide
@@ -203,15 +204,17 @@ def decide_retraining(
     )
     told = dataclasses.replace(decision, reasons=[*decision.reasons, *beside])
     if decision.cause != NO_RELEASE:
-        MonitorResults(settings).put(use_case.name, partition, "decision", told.to_dict())
-        ledger.append(
-            "retrain_decided",
-            use_case=use_case.name,
-            subject=partition,
-            effective_at=domain.partition(partition).end,
-            actor=actor,
-            payload={**decision.to_dict(), "reference": drift.reference},
-        )
+        with writing(settings) as connection:
+            MonitorResults(settings).put(use_case.name, partition, "decision", told.to_dict(), connection=connection)
+            ledger.append(
+                "retrain_decided",
+                use_case=use_case.name,
+                subject=partition,
+                effective_at=domain.partition(partition).end,
+                actor=actor,
+                payload={**decision.to_dict(), "reference": drift.reference},
+                connection=connection,
+            )
     log.info("%s %s: retrain %s (%s)", use_case.name, partition, decision.retrain, decision.cause)
     return told
 
@@ -252,7 +255,8 @@ def measure_live_gain(
 def _measure_role(
     use_case: UseCaseSpec, domain: DomainSpec, rows: pa.Table, role: str, release: Release, *, settings: Settings
 ) -> RolePerformance:
-    from millrace.evaluation.evidence import Estimate, load_evidence
+    from millrace.evaluation.evidence import load_evidence
+    from millrace.evaluation.finding import Estimate
     from millrace.evaluation.metric import direction_of
     from millrace.evaluation.score import estimate
 

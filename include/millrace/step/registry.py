@@ -6,11 +6,15 @@ import logging
 from pathlib import Path
 
 from millrace.artifact import Verdict
+from millrace.errors import ReleaseRefusedError
 from millrace.evaluation.base import Evaluation
+from millrace.evaluation.evidence import evidence_folder
 from millrace.governance.approval import SYSTEM, require_pass, require_verdict
 from millrace.governance.ledger import Ledger
+from millrace.governance.proof import require_evidence
 from millrace.registry.base import CHALLENGER, RegisteredModel
-from millrace.registry.mlflow_registry import register_version, set_alias
+from millrace.registry.mlflow_alias import moving_aliases, set_alias
+from millrace.registry.mlflow_registry import register_version
 from millrace.settings import Settings
 from millrace.spec.domain import DomainSpec
 from millrace.spec.use_case import UseCaseSpec
@@ -31,13 +35,15 @@ def register_model(
         settings: this installation.
 
     Raises:
-        ReleaseRefusedError: the verdict is no pass, or the ledger does not have it.
+        ReleaseRefusedError: the verdict is no pass, the ledger does not have it, or its evidence is gone.
         RegistryUnavailableError: MLflow does not answer; run it again.
     """
     model, where = evaluation.challenger, f"registration of {use_case.name}"
     require_pass(verdict, evaluation, where)
     ledger = Ledger(settings)
     require_verdict(ledger, use_case.name, model.digest, evaluation.evidence, evaluation.policy)
+    claims = {"use_case": use_case.name, "package": model.digest, "policy": evaluation.policy, "holdout": model.holdout}
+    require_evidence(evaluation.evidence, claims, settings=settings, where=where)
     facts = {
         "millrace.evidence": evaluation.evidence,
         "millrace.policy": evaluation.policy,
@@ -52,25 +58,26 @@ def register_model(
         tags=facts,
         description=f"{model.candidate}, trained through {model.trained_through}, held out {model.holdout}. "
         f"Package {model.digest}.",
-        evidence=_evidence_files(evaluation, settings),
+        evidence=_evidence_files(evaluation.evidence, settings, where),
         settings=settings,
     )
-    ledger.append(
-        "registered",
-        use_case=use_case.name,
-        subject=model.digest,
-        effective_at=domain.partition(model.holdout).end,
-        actor=SYSTEM,
-        payload={
-            "version": version,
-            "package": model.digest,
-            "evidence": evaluation.evidence,
-            "policy": evaluation.policy,
-            "candidate": model.candidate,
-        },
-        key=f"{model.digest}/{evaluation.evidence}",
-    )
-    set_alias(use_case.name, CHALLENGER, _newest_challenger(ledger, use_case.name), settings=settings)
+    with moving_aliases(use_case.name, settings):
+        ledger.append(
+            "registered",
+            use_case=use_case.name,
+            subject=model.digest,
+            effective_at=domain.partition(model.holdout).end,
+            actor=SYSTEM,
+            payload={
+                "version": version,
+                "package": model.digest,
+                "evidence": evaluation.evidence,
+                "policy": evaluation.policy,
+                "candidate": model.candidate,
+            },
+            key=f"{model.digest}/{evaluation.evidence}/{version}",
+        )
+        set_alias(use_case.name, CHALLENGER, newest_challenger(ledger, use_case.name), settings=settings)
     return RegisteredModel(
         name=use_case.name,
         version=version,
@@ -81,14 +88,23 @@ def register_model(
     )
 
 
-def _newest_challenger(ledger: Ledger, use_case: str) -> int:
-    """By data time: an earlier run that is repeated does not take the alias back."""
+def newest_challenger(ledger: Ledger, use_case: str) -> int:
+    """The version that `challenger` names; 0 where nothing was registered.
+
+    By data time: an earlier run that is repeated does not take the alias back.
+    """
     entries = ledger.entries(use_case, kinds=("registered",))
-    newest = max(entries, key=lambda entry: (entry.effective_at, entry.seq))
-    return int(newest.payload["version"])
+    newest = max(entries, key=lambda entry: (entry.effective_at, entry.seq), default=None)
+    return int(newest.payload["version"]) if newest else 0
 
 
-def _evidence_files(evaluation: Evaluation, settings: Settings) -> list[Path]:
-    bundle = settings.var / "evidence" / f"{evaluation.evidence}.json"
-    card = Path(evaluation.card) if evaluation.card else bundle.with_suffix(".html")
-    return [path for path in (bundle, card, card.with_suffix(".md")) if path.is_file()]
+def _evidence_files(digest: str, settings: Settings, where: str) -> list[Path]:
+    """Bundle and model card, found by the digest and not by what the caller says of them."""
+    paths = [evidence_folder(settings) / f"{digest}.{kind}" for kind in ("json", "html", "md")]
+    if absent := [path.name for path in paths if not path.is_file()]:
+        raise ReleaseRefusedError(
+            f"the evidence has no {', '.join(absent)}",
+            where=where,
+            remedy="evaluate the candidates again: bundle and model card are written together",
+        )
+    return paths

@@ -9,10 +9,11 @@ from millrace.errors import ReleaseRefusedError
 from millrace.features.applied import apply_lock
 from millrace.governance.approval import SYSTEM, Approval, Proposal, require_pass
 from millrace.governance.policy import policy_digest
-from millrace.governance.release import Release, Releases
+from millrace.governance.proof import prove_in_force
+from millrace.governance.release import Release
 from millrace.governance.succession import succeed
 from millrace.registry.base import CHAMPION, RegisteredModel
-from millrace.registry.mlflow_registry import set_alias
+from millrace.registry.mlflow_alias import moving_aliases, set_alias
 from millrace.settings import Settings
 from millrace.spec.policy import PolicySpec
 from millrace.spec.use_case import UseCaseSpec
@@ -58,19 +59,23 @@ def release_model(  # noqa: PLR0917 - each of them is one thing that has to be t
     _require_together(policy, evaluation, registered, approval, where)
     with apply_lock(settings.registry_url):
         require_service_unchanged(use_case, evaluation.challenger.digest, settings=settings)
-        release = succeed(settings, use_case, policy, evaluation, registry_version=registered.version, actor=actor)
-    align_champion(use_case, settings=settings)
+        with moving_aliases(use_case.name, settings):
+            release = succeed(settings, use_case, policy, evaluation, registry_version=registered.version, actor=actor)
+            align_champion(use_case, settings=settings)
     return release
 
 
 def align_champion(use_case: UseCaseSpec, *, settings: Settings) -> bool:
-    """Let MLflow's alias `champion` name what the ledger says is in force; False where it does already.
+    """Let MLflow's alias `champion` name what the ledger proves to be in force; False where it does already.
 
     Raises:
+        ReleaseRefusedError: what is in force is not proven.
         RegistryUnavailableError: MLflow does not answer.
     """
-    release = Releases(settings).in_force(use_case)
-    return release is not None and set_alias(use_case.name, CHAMPION, release.registry_version, settings=settings)
+    found = prove_in_force(use_case, settings=settings)
+    if found is None:
+        return False
+    return set_alias(use_case.name, CHAMPION, found.release.registry_version, settings=settings)
 
 
 def _require_together(

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from millrace.artifact import DatasetRef, digest_of
 from millrace.engine import RowWork
+from millrace.governance.proof import prove_in_force, prove_release
 from millrace.governance.release import Release, Releases
 from millrace.ingestion import Connections
 from millrace.ingestion.connection import environment_connections
@@ -101,19 +102,23 @@ def score_partition(
         What was done; with the reason `no_release` or `no_rows` nothing was written.
 
     Raises:
+        ReleaseRefusedError: a release is not proven by ledger, evidence and policy.
         PackageError: the package of a release is not whole.
         FeatureError: a feature of the model is missing.
         LakeConflictError: other writers won every attempt.
         EngineError: the use case's Ray cluster does not answer, or lost the work too often.
     """
     releases = Releases(settings)
-    live = releases.in_force(use_case, at=domain.partition(partition).start)
-    if live is None:
+    found = prove_in_force(use_case, domain.partition(partition).start, settings=settings)
+    if found is None:
         log.info("%s %s: no release was in force, nothing scored", use_case.name, partition)
         return ScoreReport(use_case=use_case.name, partition=partition, reason=NO_RELEASE)
+    live = found.release
     first = releases.first(use_case) if use_case.monitoring.shadow_first else None
     shadow = first if first is not None and first.version != live.version else None
     scored_by = [("live", live), *([("shadow", shadow)] if shadow is not None else [])]
+    if shadow is not None:
+        prove_release(shadow, settings=settings)
     packages = [Package.open(settings.packages / release.package, release.package) for _, release in scored_by]
     recorded_at = recorded_at or datetime.now(UTC)
     scored: dict[str, Scored] = {}

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from millrace_airflow.lineage import release_of, served_model
 from millrace_airflow.links import RunbookLink, ServiceLink
-from millrace_airflow.operators.base import UseCaseOperator
+from millrace_airflow.operators.base import UseCaseOperator, acting_user, handed_on
 
 
 class DeployReleaseOperator(UseCaseOperator):
@@ -28,7 +29,10 @@ class DeployReleaseOperator(UseCaseOperator):
         from millrace.governance.release import Release
         from millrace.step.deployment import deploy_release
 
-        served = deploy_release(self.use_case_spec(), Release.from_dict(self.release), settings=self.settings)
+        release = Release.from_dict(handed_on(self.release, "release"))
+        served = deploy_release(self.use_case_spec(), release, settings=self.settings, actor=acting_user(context))
+        self.lineage.inputs.append(release_of(release.to_dict()))
+        self.lineage.outputs.append(served_model(self.use_case, release.version))
         self.links["Online service"] = f"{self.settings.serving_url}/v2/models/{self.use_case}"
         return served
 
@@ -43,4 +47,6 @@ class VerifyDeploymentOperator(UseCaseOperator):
         from millrace.step.deployment import verify_deployment
 
         self.links["Online service"] = f"{self.settings.serving_url}/v2/models/{self.use_case}"
-        return verify_deployment(self.use_case_spec(), settings=self.settings)
+        verified = verify_deployment(self.use_case_spec(), settings=self.settings)
+        self.lineage.inputs.append(served_model(self.use_case, verified.get("release", "")))
+        return verified

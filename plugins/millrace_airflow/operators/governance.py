@@ -1,21 +1,17 @@
-"""Governance: registration, approval, release and rollback."""
+"""Governance: registration, release and rollback."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from airflow.providers.standard.exceptions import HITLRejectException, HITLTimeoutError
-from airflow.providers.standard.operators.hitl import ApprovalOperator
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowSkipException
 
 from millrace.artifact import Verdict
-from millrace.settings import settings
-from millrace.spec import load_policy, load_use_case
+from millrace_airflow.lineage import document, package, registered_model, release_of, served_model
 from millrace_airflow.links import EVIDENCE, ModelCardLink, RegistryLink, RunbookLink
-from millrace_airflow.operators.base import UseCaseOperator, acting_user
-from millrace_airflow.retry import RETRIES
+from millrace_airflow.operators.approval import round_of, run_of
+from millrace_airflow.operators.base import UseCaseOperator, acting_user, handed_on
 
 
 class RegisterModelOperator(UseCaseOperator):
@@ -43,142 +39,68 @@ class RegisterModelOperator(UseCaseOperator):
         from millrace.evaluation.base import Evaluation
         from millrace.step.registry import register_model
 
-        verdict = Verdict.from_dict(self.verdict)
+        verdict = Verdict.from_dict(handed_on(self.verdict, "verdict of the gates"))
         if not verdict.passed:
             raise AirflowSkipException(f"gates: {verdict.outcome}: {'; '.join(verdict.reasons)}")
-        evaluation = Evaluation.from_dict(self.evaluation)
+        evaluation = Evaluation.from_dict(handed_on(self.evaluation, "evaluation"))
         registered = register_model(
             self.use_case_spec(), self.domain_spec(), evaluation, verdict, settings=self.settings
         )
-        self.lineage.outputs.append(("mlflow", f"models/{registered.name}", {"version": registered.version}))
+        self.lineage.inputs.append(package(evaluation.challenger))
+        self.lineage.inputs.append(document("evidence", self.use_case, evaluation.evidence))
+        facts = {"package": registered.digest, "evidence": registered.evidence, "policy": registered.policy}
+        self.lineage.outputs.append(registered_model(registered.name, registered.version, facts))
         self.links["MLflow"] = f"{self.settings.mlflow_url}/#/models/{registered.name}/versions/{registered.version}"
         self.links["Model card"] = f"{EVIDENCE}/{evaluation.evidence}.html"
         return registered.to_dict()
 
 
-class RequestApprovalOperator(ApprovalOperator):
-    """Ask a person. The task waits without holding a worker; a rejection goes to the ledger and fails it visibly.
-
-    Args:
-        use_case: name of the use case's spec.
-        evaluation: what `EvaluateCandidatesOperator` returned; what the person judges.
-        timeout_hours: how long the request waits; then it fails.
-    """
-
-    template_fields: Sequence[str] = ("subject", "body", "use_case", "evaluation")
-    operator_extra_links: ClassVar[Sequence[Any]] = (RunbookLink(),)
-    ui_color: ClassVar[str] = "#fdf3d8"
-
-    def __init__(self, *, use_case: str, evaluation: Any, timeout_hours: float, **kwargs: Any) -> None:
-        super().__init__(fail_on_reject=True, response_timeout=timedelta(hours=timeout_hours), **{**RETRIES, **kwargs})
-        self.use_case = use_case
-        self.evaluation = evaluation
-
-    def execute_complete(self, context: Any, event: dict[str, Any]) -> Any:
-        """Hand on who answered and what.
-
-        Raises:
-            AirflowFailException: the person rejected, or nobody answered in time; asking again is a new run's affair.
-        """
-        try:
-            return super().execute_complete(context, event)
-        except HITLRejectException as rejected:
-            who = _who(event)
-            self._record(who, _run_of(context))
-            comment = f": {who['comment']}" if who["comment"] else ""
-            raise AirflowFailException(f"rejected by {who['name']}{comment}; nothing was released") from rejected
-        except HITLTimeoutError as late:
-            raise AirflowFailException("nobody answered in time; trigger the DAG again to ask again") from late
-
-    def _record(self, who: Mapping[str, str], key: str) -> None:
-        from millrace.evaluation.base import Evaluation
-        from millrace.step.approval import record_rejection
-
-        here = settings()
-        use_case = load_use_case(here.dags, self.use_case)
-        record_rejection(
-            use_case,
-            load_policy(here.dags, use_case.tier),
-            Evaluation.from_dict(self.evaluation),
-            name=who["name"],
-            comment=who["comment"],
-            settings=here,
-            key=key,
-        )
-
-
-class ApproveReleaseOperator(UseCaseOperator):
-    """Write the approval to the ledger: the policy's own where it asks for nobody, else those people gave.
+class ReleaseModelOperator(UseCaseOperator):
+    """Make the approved challenger the champion, if the champion is still the one it was compared with.
 
     Args:
         evaluation: what `EvaluateCandidatesOperator` returned.
+        verdict: what `CheckGatesOperator` returned.
         registered: what `RegisterModelOperator` returned.
-        responses: what the approval tasks returned, in their order.
+        approval: what `ApproveReleaseOperator` returned.
+        again: whether the run evaluates again by itself where the evidence went stale.
     """
 
-    template_fields: Sequence[str] = ("use_case", "partition", "evaluation", "verdict", "registered", "responses")
+    template_fields: Sequence[str] = ("use_case", "partition", "evaluation", "verdict", "registered", "approval")
 
     def __init__(
-        self, *, evaluation: Any, verdict: Any, registered: Any, responses: Sequence[Any] = (), **kwargs: Any
+        self, *, evaluation: Any, verdict: Any, registered: Any, approval: Any, again: bool = True, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
         self.evaluation = evaluation
         self.verdict = verdict
         self.registered = registered
-        self.responses = list(responses)
-
-    def execute(self, context: Any) -> dict[str, Any]:
-        """Return the approval."""
-        from millrace.evaluation.base import Evaluation
-        from millrace.step.approval import approve_by_policy, record_approval
-
-        use_case, policy = self.use_case_spec(), self.policy_spec()
-        evaluation, verdict = Evaluation.from_dict(self.evaluation), Verdict.from_dict(self.verdict)
-        if not self.responses:
-            approval = approve_by_policy(use_case, policy, evaluation, verdict, settings=self.settings)
-        else:
-            approval = record_approval(
-                use_case,
-                policy,
-                evaluation,
-                verdict,
-                approvers=[_who(item) for item in self.responses],
-                requested_by=acting_user(context),
-                settings=self.settings,
-                key=_run_of(context),
-            )
-        return approval.to_dict()
-
-
-class ReleaseModelOperator(UseCaseOperator):
-    """Make the approved challenger the champion, if the champion is still the one it was compared with."""
-
-    template_fields: Sequence[str] = ("use_case", "partition", "evaluation", "verdict", "registered", "approval")
-
-    def __init__(self, *, evaluation: Any, verdict: Any, registered: Any, approval: Any, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.evaluation = evaluation
-        self.verdict = verdict
-        self.registered = registered
         self.approval = approval
+        self.again = again
 
     def execute(self, context: Any) -> dict[str, Any]:
         """Return the release."""
         from millrace.evaluation.base import Evaluation
         from millrace.governance.release import Approval
         from millrace.registry.base import RegisteredModel
+        from millrace.step.approval import noting_stale
         from millrace.step.release import release_model
 
-        release = release_model(
-            self.use_case_spec(),
-            self.policy_spec(),
-            Evaluation.from_dict(self.evaluation),
-            Verdict.from_dict(self.verdict),
-            RegisteredModel.from_dict(self.registered),
-            Approval.from_dict(self.approval),
-            settings=self.settings,
-            actor=acting_user(context),
-        )
+        asked = round_of(context, self.settings, self.use_case, self.evaluation)
+        with noting_stale(asked, again=self.again):
+            release = release_model(
+                asked.use_case,
+                asked.policy,
+                Evaluation.from_dict(handed_on(self.evaluation, "evaluation")),
+                Verdict.from_dict(handed_on(self.verdict, "verdict of the gates")),
+                RegisteredModel.from_dict(handed_on(self.registered, "registered model")),
+                Approval.from_dict(handed_on(self.approval, "approval")),
+                settings=self.settings,
+                actor=acting_user(context),
+            )
+        self.lineage.inputs.append(document("evidence", self.use_case, release.evidence))
+        self.lineage.inputs.append(package(Evaluation.from_dict(self.evaluation).challenger))
+        self.lineage.outputs.append(release_of(release.to_dict()))
         return release.to_dict()
 
 
@@ -207,19 +129,8 @@ class RollbackReleaseOperator(UseCaseOperator):
             self.reason,
             acting_user(context),
             settings=self.settings,
-            key=_run_of(context),
+            key=run_of(context),
         )
+        self.lineage.inputs.append(release_of(release.to_dict()))
+        self.lineage.outputs.append(served_model(self.use_case, release.version))
         return release.to_dict()
-
-
-def _who(response: Mapping[str, Any]) -> dict[str, str]:
-    user = response.get("responded_by_user") or {}
-    return {
-        "name": str(user.get("name") or user.get("id") or ""),
-        "comment": str((response.get("params_input") or {}).get("comment", "")),
-    }
-
-
-def _run_of(context: Mapping[str, Any]) -> str:
-    """The DAG run, as the ledger tells one request from the next."""
-    return f"{context['dag_run'].dag_id}/{context['dag_run'].run_id}"

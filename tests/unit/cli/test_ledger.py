@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import sqlite3
 from datetime import UTC, datetime, timedelta
@@ -7,12 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
+from tests.unit.governance.proposal import record_proven
 from tests.unit.governance.test_release import add, roll_back
 from typer.testing import CliRunner
 
+from millrace.cli import ledger as cli
 from millrace.cli.ledger import app
+from millrace.errors import LedgerError
 from millrace.governance.ledger import Ledger
 from millrace.governance.migration import HEAD
+from millrace.governance.release import Releases
 from millrace.settings import Settings
 
 T = datetime(2013, 4, 1, 4, tzinfo=UTC)
@@ -87,6 +93,44 @@ def test_export_writes_lines_and_says_the_head(ledger: Ledger, tmp_path: Path) -
     assert said["head"] == lines[-1]["hash"] == ledger.head()
     printed = run("export").splitlines()
     assert [json.loads(line) for line in printed] == lines
+
+
+def test_decisions_and_provenance_are_readable_at_80_columns(
+    ledger: Ledger, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = dataclasses.replace(Releases(settings).list("flight_delay")[0], version=3, use_case="flight_duration")
+    made = record_proven(settings, release)
+    (settings.var / "evidence" / f"{made.evidence}.html").write_text("A card.")
+    monkeypatch.setattr(cli, "_console", Console(width=80))
+    listed = run("show").splitlines()
+    assert max(map(len, listed)) <= 80
+    rows = [line.split() for line in listed if line.strip()[:1].isdigit() and "decisions" not in line]
+    assert [row[0] for row in rows] == [str(number) for number in range(1, 8)]
+    assert rows[3] == ["4", "2013-04-01", "gates_evaluated", "flight_duration", release.package[:12], "system"]
+    assert "flight_duration" not in run("show", "--use-case", "flight_duration")
+    told = run("as-of", "2013-05-01", "--use-case", "flight_duration")
+    assert max(map(len, told.splitlines())) <= 80
+    joined = "".join(part.strip() for part in told.splitlines())
+    for word in ("#7 released by test", "policy:test", "#4 pass", made.evidence, f"{made.evidence}.html", "whole"):
+        assert word.replace(" ", "") in joined.replace(" ", "")
+
+
+def test_as_of_says_what_is_no_longer_proven(ledger: Ledger) -> None:
+    assert "not proven" in run("as-of", "2013-05-01", "--use-case", "flight_delay")
+    found = document("as-of", "2013-05-01", "--use-case", "flight_delay")
+    assert (found["proven"], "names no verdict" in found["fault"]) == (False, True)
+
+
+def test_one_decision_is_shown_with_all_that_was_written(ledger: Ledger) -> None:
+    assert document("entry", "3")["payload"] == {"version": 1}
+    assert "oncall" in run("entry", "3")
+    connection = sqlite3.connect(ledger.settings.state_url.removeprefix("sqlite:///"))
+    connection.execute("UPDATE ledger SET actor = 'admim' WHERE seq = 2")
+    connection.commit()
+    connection.close()
+    result = CliRunner().invoke(app, ["entry", "3"])
+    assert isinstance(result.exception, LedgerError)
+    assert "entry 2" in str(result.exception)
 
 
 def test_migrate_says_the_revision_and_can_be_repeated(ledger: Ledger) -> None:

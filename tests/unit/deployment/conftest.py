@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.unit.governance.proposal import record_proven
 from tests.unit.serving import sample
 
-from millrace.governance.release import Release, Releases
-from millrace.governance.state import writing
+from millrace.governance.release import Release
 from millrace.package import Package
 from millrace.settings import Settings
 from millrace.spec import UseCaseSpec
@@ -35,10 +35,7 @@ def release_of(package: Package, version: int, effective_at: str, /, **changes: 
     return Release(**{**plain, **changes})
 
 
-def record(settings: Settings, release: Release) -> Release:
-    with writing(settings) as connection:
-        Releases(settings).add(release, actor="test", note={}, connection=connection)
-    return release
+record = record_proven
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

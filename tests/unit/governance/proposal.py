@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from millrace.artifact import ModelRef, Verdict
+from millrace.artifact import ModelRef, Verdict, digest_of
+from millrace.document import store_document
 from millrace.evaluation.base import Evaluation
 from millrace.governance.ledger import Entry, Ledger
 from millrace.governance.policy import policy_digest
+from millrace.governance.release import Release, Releases
+from millrace.governance.state import moment_of, writing
 from millrace.registry.base import RegisteredModel
 from millrace.settings import Settings
 from millrace.spec import DomainSpec, PolicySpec, UseCaseSpec, load_domain, load_policy, load_use_case
@@ -57,11 +62,34 @@ class Case:
             rows=1000,
             metric="auc",
             metrics={"xgboost": {"value": 0.7}},
-            evidence=digest(f"evidence {name} {champion} {evidence}"),
+            evidence=self.bundle(model, champion, evidence),
             reference=digest("reference"),
             policy=policy_digest(self.policy),
             card="",
         )
+
+    def bundle(self, model: ModelRef, champion: int, note: str = "") -> str:
+        """A bundle of evidence that says what governance asks of it, with its card beside it."""
+        folder = self.settings.var / "evidence"
+        found = store_document(
+            folder,
+            {
+                "use_case": self.use_case.name,
+                "use_case_digest": digest_of(self.use_case.model_dump(mode="json")),
+                "policy": policy_digest(self.policy),
+                "owners": self.use_case.owners,
+                "reference": digest("reference"),
+                "feature_service": self.use_case.features.name,
+                "challenger": model.candidate,
+                "candidates": [{"name": model.candidate, "package": model.digest}],
+                "versus_champion": {"release": champion},
+                "time": {"holdout": model.holdout},
+                "note": note,
+            },
+        )
+        for kind in ("html", "md"):
+            (folder / f"{found}.{kind}").write_text("A card.")
+        return found
 
     def judge(self, evaluation: Evaluation, outcome: str = "pass") -> Verdict:
         """The verdict, also in the ledger."""
@@ -84,6 +112,18 @@ class Case:
             payload={"outcome": outcome, "evidence": evaluation.evidence, "policy": evaluation.policy},
         )
 
+    def note_registered(self, evaluation: Evaluation, version: int = 1) -> RegisteredModel:
+        """The version of the registry, also in the ledger."""
+        Ledger(self.settings).append(
+            "registered",
+            use_case="flight_delay",
+            subject=evaluation.challenger.digest,
+            effective_at=self.domain.partition(evaluation.holdout).end,
+            actor="system",
+            payload={"version": version, "evidence": evaluation.evidence, "policy": evaluation.policy},
+        )
+        return self.registered(evaluation, version)
+
     def registered(self, evaluation: Evaluation, version: int = 1) -> RegisteredModel:
         return RegisteredModel(
             name="flight_delay",
@@ -101,6 +141,49 @@ class Case:
         (folder / "manifest.json").write_text('{"library": {"name": "xgboost", "version": "3.2.0"}}')
         (folder / "model.ubj").write_bytes(evaluation.challenger.digest.encode())
         return folder
+
+
+def record_proven(settings: Settings, release: Release, *, owners: list[str] | None = None) -> Release:
+    """Put a release in force with all that proves it: evidence, policy, verdict, registration and approval.
+
+    Returns:
+        The release as it was written, with the digests of the evidence and the policy that were made for it.
+    """
+    policy = {"tier": "test", "approvals": 0}
+    policy_of = store_document(settings.var / "policies", policy)
+    bundle = {
+        **{name: getattr(release, name) for name in ("use_case", "reference", "feature_service")},
+        "use_case_digest": "",
+        "policy": policy_of,
+        "owners": owners or [],
+        "challenger": release.candidate,
+        "candidates": [{"name": release.candidate, "package": release.package}],
+        "versus_champion": {"release": release.replaces},
+        "time": {"holdout": release.holdout},
+    }
+    release = dataclasses.replace(release, evidence=store_document(settings.var / "evidence", bundle), policy=policy_of)
+    about = {"evidence": release.evidence, "policy": release.policy}
+    ledger = Ledger(settings)
+
+    def write(kind: str, **said: Any) -> int:
+        return ledger.append(
+            kind,
+            use_case=release.use_case,
+            subject=release.package,
+            effective_at=moment_of(release.effective_at),
+            actor="policy:test" if kind == "approved" else "system",
+            payload={**about, **said},
+            connection=connection,
+        ).seq
+
+    with writing(settings) as connection:
+        note = {
+            "verdict": write("gates_evaluated", outcome="pass"),
+            "registered": write("registered", version=release.registry_version),
+            "approvals": [write("approved", by="policy")],
+        }
+        Releases(settings).add(release, actor="test", note=note, connection=connection)
+    return release
 
 
 @functools.cache

@@ -49,6 +49,18 @@ def test_an_untouched_chain_is_whole_and_every_hash_of_it_is_found(contents: lis
 
 @SMALL
 @given(CHAINS, st.data())
+def test_a_part_of_a_chain_is_checked_from_the_hash_before_it(contents: list[Any], data: st.DataObject) -> None:
+    rows = chain_of(contents)
+    first = data.draw(st.integers(0, len(rows) - 1))
+    before = rows[first - 1]["hash"] if first else GENESIS
+    report = walk(rows[first:], after=first, previous=before)
+    assert (report.entries, report.head, report.broken) == (len(rows) - first, rows[-1]["hash"], None)
+    other = walk(rows[first:], after=first, previous="f" * 64)
+    assert other.broken is not None and other.broken.seq == first + 1
+
+
+@SMALL
+@given(CHAINS, st.data())
 def test_one_flipped_bit_anywhere_names_its_row(contents: list[Any], data: st.DataObject) -> None:
     rows = chain_of(contents)
     place = data.draw(st.integers(0, len(rows) - 1))

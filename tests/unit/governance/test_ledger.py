@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from millrace.errors import LedgerError, SettingsError
+from millrace.errors import LedgerError, SettingsError, StateUnavailableError
 from millrace.governance.chain import GENESIS
 from millrace.governance.ledger import Entry, Ledger
-from millrace.governance.state import engine_of, exclusive, stamp, writing
+from millrace.governance.state import engine_of, exclusive, reading, stamp, writing
 from millrace.settings import Settings
 
 T = datetime(2013, 4, 1, 4, tzinfo=UTC)
@@ -135,6 +135,59 @@ def test_a_payload_that_is_the_same_json_in_other_bytes_is_found(ledger: Ledger)
     tamper(ledger.settings, "UPDATE ledger SET payload = payload || ' ' WHERE seq = 2")
     report = ledger.verify()
     assert report.broken is not None and report.broken.seq == 2
+
+
+@pytest.mark.parametrize("column", ["kind", "actor", "payload", "hash"])
+def test_a_byte_that_is_no_text_any_more_names_the_row(ledger: Ledger, column: str) -> None:
+    tamper(
+        ledger.settings,
+        f"UPDATE ledger SET {column} = CAST(x'ff' || substr(CAST({column} AS BLOB), 2) AS TEXT) WHERE seq = 3",
+    )
+    report = ledger.verify()
+    assert report.broken is not None and report.broken.seq == 3
+
+
+def test_one_flipped_bit_of_the_file_names_the_row(ledger: Ledger) -> None:
+    tamper(ledger.settings, "PRAGMA wal_checkpoint(TRUNCATE)")
+    path = Path(ledger.settings.state_url.removeprefix("sqlite:///"))
+    content = bytearray(path.read_bytes())
+    found = content.index(b'"psi":0.4')
+    for bit in range(8):
+        flipped = bytearray(content)
+        flipped[found + len(b'"psi":0.')] ^= 1 << bit
+        path.write_bytes(flipped)
+        report = ledger.verify()
+        assert report.broken is not None and report.broken.seq == 4
+    path.write_bytes(content)
+    assert ledger.verify().verified
+
+
+def test_a_damaged_file_is_said_to_be_one(ledger: Ledger) -> None:
+    path = Path(ledger.settings.state_url.removeprefix("sqlite:///"))
+    tamper(ledger.settings, "PRAGMA wal_checkpoint(TRUNCATE)")
+    path.write_bytes(b"\0" * 16 + path.read_bytes()[16:])
+    with pytest.raises(StateUnavailableError, match="the state database is damaged"):
+        ledger.verify()
+
+
+def test_an_entry_is_given_only_between_whole_neighbours(ledger: Ledger) -> None:
+    with reading(ledger.settings) as connection:
+        assert [ledger.get(seq, connection=connection).seq for seq in range(1, 6)] == [1, 2, 3, 4, 5]
+        with pytest.raises(LedgerError, match="entry 6: missing"):
+            ledger.get(6, connection=connection)
+    tamper(ledger.settings, "UPDATE ledger SET actor = 'systen' WHERE seq = 3")
+    with reading(ledger.settings) as connection:
+        assert [ledger.get(seq, connection=connection).seq for seq in (1, 5)] == [1, 5]
+        for seq in (2, 3, 4):
+            with pytest.raises(LedgerError, match="entry 3"):
+                ledger.get(seq, connection=connection)
+
+
+def test_an_entry_that_cannot_be_read_is_an_error_that_says_what_to_do(ledger: Ledger) -> None:
+    tamper(ledger.settings, "UPDATE ledger SET payload = '{' WHERE seq = 2")
+    with pytest.raises(LedgerError, match="entry 2 cannot be read") as caught:
+        ledger.entries()
+    assert "verify" in caught.value.remedy
 
 
 def test_a_deleted_row_is_named(ledger: Ledger) -> None:

@@ -168,6 +168,17 @@ def test_a_release_changed_behind_the_ledgers_back_is_named(settings: Settings) 
     assert "release 2 of u" in report.broken.reason
 
 
+@pytest.mark.parametrize("instant", ["soon", "2013-01-02T05:00:00Z"])
+def test_a_release_whose_instant_was_changed_is_named(settings: Settings, instant: str) -> None:
+    add(settings, "u", 1, T)
+    connection = sqlite3.connect(settings.state_url.removeprefix("sqlite:///"))
+    connection.execute(f"UPDATE release SET effective_at = '{instant}'")
+    connection.commit()
+    connection.close()
+    report = Ledger(settings).verify()
+    assert report.broken is not None and report.broken.seq == 1
+
+
 def test_a_release_removed_behind_the_ledgers_back_is_named(settings: Settings) -> None:
     add(settings, "u", 1, T)
     add(settings, "u", 2, T + DAY)

@@ -9,6 +9,8 @@ from tests.unit.deployment.conftest import House, house, record, release_of, sea
 
 from millrace.deployment.pointer import pointer_path
 from millrace.errors import DeploymentError, PackageError, ReleaseRefusedError
+from millrace.governance.ledger import Ledger
+from millrace.governance.succession import Rollback, restore
 from millrace.serving.repository import read_pointer
 from millrace.settings import Settings
 from millrace.step.deployment import deploy_release, verify_deployment
@@ -34,6 +36,42 @@ def test_the_release_in_force_is_deployed_proven_and_superseded_ones_are_told(ho
     late = deploy_release(house.spec, one, settings=house.settings)
     assert (late["release"], late["superseded"], late["package"]) == (2, 1, two.package)
     assert verify_deployment(house.spec, settings=house.settings)["release"] == 2
+
+
+def test_each_move_of_the_champion_is_one_deployment_in_the_ledger_with_a_name(house: House) -> None:
+    ledger = Ledger(house.settings)
+    one = record(house.settings, release_of(house.packages[0], 1, MARCH))
+    for actor in ("olive", "paul"):
+        deploy_release(house.spec, one, settings=house.settings, actor=actor)
+    two = record(house.settings, release_of(house.packages[1], 2, APRIL, replaces=1))
+    deploy_release(house.spec, two, settings=house.settings)
+    restore(
+        house.settings,
+        house.spec,
+        Rollback(version=None, reason="slow", actor="oncall", key="k"),
+    )
+    for _ in range(2):
+        deploy_release(house.spec, one, settings=house.settings, actor="oncall")
+    moves = {entry.seq: entry.kind for entry in ledger.entries(kinds=("released", "rolled_back"))}
+    told = [
+        (entry.payload["version"], entry.actor, moves[entry.payload["put_in_force_by"]])
+        for entry in ledger.entries(kinds=("deployed",))
+    ]
+    assert told == [(1, "olive", "released"), (2, "system", "released"), (1, "oncall", "rolled_back")]
+    assert ledger.verify().verified
+
+
+def test_what_is_not_proven_is_not_pointed_at(house: House) -> None:
+    one = record(house.settings, release_of(house.packages[0], 1, MARCH))
+    deploy_release(house.spec, one, settings=house.settings)
+    two = record(house.settings, release_of(house.packages[1], 2, APRIL, replaces=1))
+    (house.settings.var / "evidence" / f"{two.evidence}.json").write_text("{}")
+    with pytest.raises(ReleaseRefusedError, match="cannot be had"):
+        deploy_release(house.spec, two, settings=house.settings)
+    assert read_pointer(pointer_path(house.settings.serving_dir, "flight_delay")).release == 1
+    assert [entry.payload["version"] for entry in Ledger(house.settings).entries(kinds=("deployed",))] == [1]
+    with pytest.raises(ReleaseRefusedError, match="cannot be had"):
+        verify_deployment(house.spec, settings=house.settings)
 
 
 def test_a_damaged_package_is_refused_before_anything_points_at_it(house: House, tmp_path: Path) -> None:

@@ -10,22 +10,22 @@ import pytest
 from tests.unit.governance.proposal import Case, digest, lay_mlflow
 
 from millrace.artifact import Verdict
-from millrace.errors import LedgerError, MillraceError, ReleaseRefusedError, StaleEvidenceError
+from millrace.errors import ReleaseRefusedError, StaleEvidenceError
 from millrace.evaluation.base import Evaluation
 from millrace.governance.approval import check_tree
 from millrace.governance.ledger import Ledger
 from millrace.governance.release import Approval, Release, Releases
+from millrace.governance.succession import Rollback, restore
 from millrace.governance.waiver import record_waiver
 from millrace.registry.base import RegisteredModel
+from millrace.registry.mlflow_alias import get_aliases
 from millrace.registry.mlflow_client import connect
-from millrace.registry.mlflow_registry import get_aliases
 from millrace.registry.mlflow_tracking import log_candidate
 from millrace.settings import Settings
 from millrace.step import release as step
 from millrace.step.approval import approve_by_policy, record_approval, record_rejection
 from millrace.step.registry import register_model
-from millrace.step.release import release_model
-from millrace.step.rollback import rollback_release
+from millrace.step.release import align_champion, release_model
 
 OLIVE, PAUL = {"name": "olive", "comment": "looked at"}, {"name": "paul", "comment": ""}
 
@@ -66,7 +66,8 @@ def test_a_story_told_twice_ends_with_the_same_releases_versions_and_head(case: 
     def tell() -> tuple[Any, ...]:
         run_story(case, "a", "2013-03")
         run_story(case, "b", "2013-06", 1)
-        rollback_release(case.use_case, 1, "slow", "oncall", settings=case.settings, key="run 1")
+        restore(case.settings, case.use_case, Rollback(version=1, reason="slow", actor="oncall", key="run 1"))
+        align_champion(case.use_case, settings=case.settings)
         releases = Releases(case.settings)
         versions = connect(case.settings).search_model_versions("name = 'flight_delay'")
         return (
@@ -205,47 +206,6 @@ def waive(case: Case) -> None:
     )
 
 
-def test_a_policy_that_asks_for_people_does_not_approve_by_itself(case: Case) -> None:
-    case, evaluation, verdict = medium(case)
-    with pytest.raises(ReleaseRefusedError, match="asks for 1 approvals"):
-        approve_by_policy(case.use_case, case.policy, evaluation, verdict, settings=case.settings)
-
-
-@pytest.mark.parametrize(
-    ("approvers", "requested_by", "said"),
-    [
-        ([{"name": "admin"}], "system", "admin may not approve"),
-        ([OLIVE], "olive", "olive may not approve"),
-        ([{"name": ""}], "system", "no name"),
-        ([], "system", "0 of 1"),
-    ],
-)
-def test_four_eyes(case: Case, approvers: list[dict[str, str]], requested_by: str, said: str) -> None:
-    case, evaluation, verdict = medium(case)
-    with pytest.raises(ReleaseRefusedError, match=said):
-        record_approval(
-            case.use_case,
-            case.policy,
-            evaluation,
-            verdict,
-            approvers=approvers,
-            requested_by=requested_by,
-            settings=case.settings,
-        )
-
-
-def test_two_approvals_are_two_people(case: Case) -> None:
-    case, evaluation, verdict = medium(case, "high")
-    ask = (case.use_case, case.policy, evaluation, verdict)
-    with pytest.raises(ReleaseRefusedError, match="1 of 2"):
-        record_approval(*ask, approvers=[OLIVE, OLIVE], settings=case.settings)
-    approval = record_approval(*ask, approvers=[OLIVE, PAUL], settings=case.settings)
-    assert approval.approvers == ["olive", "paul"]
-    assert record_approval(*ask, approvers=[OLIVE, PAUL], settings=case.settings) == approval
-    comments = [entry.payload["comment"] for entry in Ledger(case.settings).entries(kinds=("approved",))]
-    assert comments == ["looked at", ""]
-
-
 def test_a_rejection_outweighs_the_approvals_before_it_until_somebody_approves_anew(case: Case) -> None:
     case, evaluation, verdict = medium(case)
     evaluation = log(case, evaluation)
@@ -286,54 +246,3 @@ def test_a_run_on_another_commit_appends_nothing(case: Case) -> None:
     (case.settings.root / "dags" / "changed.py").write_text("x")
     run_story(case, "a", "2013-03")
     assert Ledger(case.settings).head() == head
-
-
-# --- rollback
-
-
-def test_a_rollback_goes_back_one_by_one_and_its_key_does_it_once(case: Case) -> None:
-    for name, holdout, champion in (("a", "2013-03", 0), ("b", "2013-06", 1), ("c", "2013-09", 2)):
-        run_story(case, name, holdout, champion)
-
-    def back(key: str, version: int | None = None) -> int:
-        return rollback_release(case.use_case, version, "wrong", "oncall", settings=case.settings, key=key).version
-
-    assert [back("1"), back("1"), back("2"), back("1")] == [2, 2, 1, 2]
-    assert Releases(case.settings).in_force("flight_delay") == Releases(case.settings).get("flight_delay", 1)
-    assert get_aliases("flight_delay", settings=case.settings)["champion"] == 1
-    with pytest.raises(ReleaseRefusedError, match="no release before 1"):
-        back("3")
-    assert back("4", 3) == 3
-    assert back("5", 3) == 3
-    with pytest.raises(LedgerError, match="went to release 3"):
-        back("4", 1)
-    entries = Ledger(case.settings).entries(kinds=("rolled_back",))
-    assert [entry.payload["version"] for entry in entries] == [2, 1, 3]
-    assert {entry.effective_at for entry in entries} == {case.domain.partition("2013-09").end}
-
-
-@pytest.mark.parametrize(
-    ("version", "reason", "said"), [(9, "r", "no release 9"), (1, " ", "without a reason"), (None, "r", "before 1")]
-)
-def test_a_rollback_to_nowhere_is_refused_and_changes_nothing(
-    case: Case, version: int | None, reason: str, said: str
-) -> None:
-    run_story(case, "a", "2013-03")
-    head = Ledger(case.settings).head()
-    with pytest.raises(MillraceError, match=said):
-        rollback_release(case.use_case, version, reason, "oncall", settings=case.settings, key="k")
-    assert Ledger(case.settings).head() == head
-
-
-def test_a_registry_that_is_away_does_not_hold_a_rollback_up(
-    case: Case, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    run_story(case, "a", "2013-03")
-    run_story(case, "b", "2013-06", 1)
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    away = dataclasses.replace(case.settings, mlflow_url="http://127.0.0.1:9")
-    assert rollback_release(case.use_case, None, "r", "oncall", settings=away, key="k").version == 1
-    assert "alias" in caplog.text
-    assert Releases(case.settings).in_force("flight_delay", None).version == 1  # type: ignore[union-attr]
-    rollback_release(case.use_case, None, "r", "oncall", settings=case.settings, key="k")
-    assert get_aliases("flight_delay", settings=case.settings)["champion"] == 1

@@ -19,7 +19,7 @@ from tests.unit.deployment.conftest import record, release_of
 from tests.unit.features import clean
 from tests.unit.serving import sample
 
-from millrace.errors import FeatureError, LakeConflictError, PackageError
+from millrace.errors import FeatureError, LakeConflictError, PackageError, ReleaseRefusedError
 from millrace.lake import Table
 from millrace.package import Package
 from millrace.serving.app import InferenceApp
@@ -97,6 +97,16 @@ def test_without_a_release_nothing_is_scored_and_the_reason_is_told(released: Ho
     assert (report.reason, report.rows, report.changed) == ("no_release", 0, False)
     assert not Table(released.settings.lake, "flight_delay/predictions").exists()
     assert not Table(released.settings.lake, released.spec.service_table("scored_features")).exists()
+
+
+def test_a_release_that_is_not_proven_scores_nothing(house: House) -> None:
+    made = record(house.settings, release_of(house.packages[0], 1, MARCH))
+    evidence = house.settings.var / "evidence" / f"{made.evidence}.json"
+    evidence.write_bytes(evidence.read_bytes() + b" ")
+    with pytest.raises(ReleaseRefusedError, match="cannot be had"):
+        house.score("2013-03")
+    assert not Table(house.settings.lake, "flight_delay/predictions").exists()
+    evidence.unlink()
 
 
 def test_a_partition_is_scored_by_the_release_in_force_when_it_began(released: House) -> None:

@@ -1,0 +1,119 @@
+"""Whether the ledger is as it was written: the whole of it, or one entry with its neighbours."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from sqlalchemy import Row, Select, func, select
+from sqlalchemy.engine import Connection
+
+from millrace.artifact import iso
+from millrace.governance.chain import GENESIS, BrokenEntry, walk
+from millrace.governance.state import LEDGER, LEDGER_HEAD, RELEASE, moment_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerReport:
+    """What a check of the ledger found.
+
+    Attributes:
+        entries: rows there are.
+        verified: True where every row is as it was written and none is missing.
+        broken: the first row that is not.
+        head: hash of the last good entry.
+    """
+
+    entries: int
+    verified: bool
+    broken: BrokenEntry | None
+    head: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON types only."""
+        broken = None if self.broken is None else {"seq": self.broken.seq, "reason": self.broken.reason}
+        return {"entries": self.entries, "verified": self.verified, "broken": broken, "head": self.head}
+
+
+def audit(connection: Connection, expected_head: str = GENESIS) -> LedgerReport:
+    """Check every row, the head, and the releases made by entries.
+
+    Args:
+        connection: sees one state of the database.
+        expected_head: a hash that must be in the chain.
+    """
+    _read_any_bytes(connection)
+    rows = (row._asdict() for row in stream(connection, select(LEDGER).order_by(LEDGER.c.seq)))
+    found = walk(rows, look_for=expected_head)
+    stored = connection.execute(select(LEDGER_HEAD.c.seq, LEDGER_HEAD.c.hash)).first()
+    broken = found.broken
+    if broken is None and (stored is None or (stored.seq, stored.hash) != (found.entries, found.head)):
+        last = "no head" if stored is None else f"the head is entry {stored.seq}"
+        broken = BrokenEntry(seq=found.entries + 1, reason=f"missing, or the head was changed: {last}")
+    if broken is None and not found.seen:
+        reason = f"no entry has the hash kept elsewhere ({expected_head}): the end was cut off or rewritten"
+        broken = BrokenEntry(seq=found.entries + 1, reason=reason)
+    broken = broken or _release_fault(connection)
+    return LedgerReport(entries=found.entries, verified=broken is None, broken=broken, head=found.head)
+
+
+def fault_near(connection: Connection, seq: int) -> BrokenEntry | None:
+    """What is wrong with an entry or one of its neighbours; the head stands for what would follow the last one."""
+    _read_any_bytes(connection)
+    first = max(seq - 1, 1)
+    query = select(LEDGER).where(LEDGER.c.seq.between(first, seq + 1)).order_by(LEDGER.c.seq)
+    rows = [row._asdict() for row in connection.execute(query)]
+    if not any(row["seq"] == seq for row in rows):
+        return BrokenEntry(seq=seq, reason="missing")
+    found = walk(rows, after=first - 1, previous=GENESIS if first == 1 else rows[0]["previous"])
+    if found.broken is not None or rows[-1]["seq"] > seq:
+        return found.broken
+    stored = connection.execute(select(LEDGER_HEAD.c.seq, LEDGER_HEAD.c.hash)).first()
+    if stored is None or (stored.seq, stored.hash) != (seq, found.head):
+        return BrokenEntry(seq=seq, reason="the head does not name it, and nothing follows it")
+    return None
+
+
+def count_missing(connection: Connection) -> int:
+    """Entries that the head has counted and that are not there."""
+    there = connection.execute(select(func.count()).select_from(LEDGER)).scalar() or 0
+    counted = connection.execute(select(LEDGER_HEAD.c.seq)).scalar() or 0
+    return abs(counted - there)
+
+
+def stream(connection: Connection, query: Select[Any]) -> Iterator[Row[Any]]:
+    """Rows of a query, a thousand at a time."""
+    yield from connection.execute(query.execution_options(yield_per=1000))
+
+
+def _read_any_bytes(connection: Connection) -> None:
+    """Let SQLite hand out text that is not UTF-8 any more: such a row is then named, not stumbled over."""
+    driver = connection.connection.driver_connection
+    if isinstance(driver, sqlite3.Connection):
+        driver.text_factory = lambda content: content.decode("utf-8", "surrogateescape")
+
+
+def _release_fault(connection: Connection) -> BrokenEntry | None:
+    """The first release whose row is not what its entry says, else the first that has an entry and no row."""
+    query = select(RELEASE, LEDGER.c.payload).outerjoin(LEDGER, LEDGER.c.seq == RELEASE.c.ledger_seq)
+    for row in connection.execute(query.order_by(RELEASE.c.ledger_seq)):
+        if row.payload is None or orjson.loads(row.payload).get("release") != _plain(row):
+            reason = f"release {row.version} of {row.use_case} is not the one that this entry made"
+            return BrokenEntry(seq=row.ledger_seq, reason=reason)
+    lost = select(func.min(LEDGER.c.seq)).outerjoin(RELEASE, LEDGER.c.seq == RELEASE.c.ledger_seq)
+    lost = lost.where(LEDGER.c.kind == "released", RELEASE.c.ledger_seq.is_(None))
+    if (seq := connection.execute(lost).scalar()) is not None:
+        return BrokenEntry(seq=seq, reason="the release that this entry made is gone")
+    return None
+
+
+def _plain(row: Row[Any]) -> dict[str, Any] | None:
+    """A release as its entry has it; None where its instant is none."""
+    stored = {name: value for name, value in row._mapping.items() if name not in {"payload", "ledger_seq"}}
+    try:
+        return {**stored, "effective_at": iso(moment_of(stored["effective_at"]))}
+    except (TypeError, ValueError):
+        return None
