@@ -32,8 +32,11 @@ class Settings:
         serving_url: base address of the online service.
         serving_dir: folder the online service reads its releases from.
         lock: the lock file the environment was installed from.
+        airflow_url: base address of Airflow, which says who a person is.
+        logins: file with the tokens that `millrace login` keeps, of this person alone.
         serving_token: bearer token that the online service asks for before it loads a release ("" where none is asked).
         privacy_key: key for personal data in hexadecimal ("" where `<var>/privacy.key` holds it).
+        airflow_token: token of the person who acts by the CLI ("" where they logged in).
     """
 
     root: Path
@@ -50,8 +53,11 @@ class Settings:
     serving_url: str
     serving_dir: Path
     lock: Path
+    airflow_url: str
+    logins: Path
     serving_token: str = field(default="", repr=False)
     privacy_key: str = field(default="", repr=False)
+    airflow_token: str = field(default="", repr=False)
 
     @property
     def sql_folder(self) -> Path:
@@ -90,6 +96,9 @@ class Settings:
             lock=root / "constraints.txt",
             serving_token=serving_token(env),
             privacy_key=env.get("MILLRACE_PRIVACY_KEY", ""),
+            airflow_url=env.get("MILLRACE_AIRFLOW_URL", "http://127.0.0.1:8080"),
+            airflow_token=env.get("MILLRACE_AIRFLOW_TOKEN", ""),
+            logins=_logins(env, var),
         )
 
 
@@ -112,6 +121,15 @@ def readers(environ: Mapping[str, str] | None = None) -> frozenset[str]:
 def connection_text(name: str, environ: Mapping[str, str] | None = None) -> str | None:
     """What the environment holds of the Airflow connection of that name: a URI or JSON; None where nothing."""
     return (os.environ if environ is None else environ).get(f"AIRFLOW_CONN_{name.upper()}") or None
+
+
+def _logins(environ: Mapping[str, str], var: Path) -> Path:
+    """Below the person's own folder of settings, as the XDG base directory specification names it."""
+    try:
+        base = Path(environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    except RuntimeError:  # a user without a home, as in a container
+        base = var
+    return base / "millrace" / "logins.json"
 
 
 def _checkout() -> Path:

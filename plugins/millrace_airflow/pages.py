@@ -1,5 +1,7 @@
 """Reports, Data Docs and model cards over HTTP, for people who are logged in to Airflow."""
 
+import re
+from itertools import pairwise
 from pathlib import Path
 
 from airflow.api_fastapi.auth.managers.models.resource_details import AccessView
@@ -48,10 +50,20 @@ def _document(folder: Path, name: str) -> HTMLResponse:
     found = (folder / f"{name.removesuffix('.md')}.md").resolve()
     if not found.is_relative_to(folder.resolve()) or not found.is_file():
         raise HTTPException(404, f"no document {name!r}; there are those in docs/")
-    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(found.read_text(encoding="utf-8"))
+    markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
+    tokens = markdown.parse(found.read_text(encoding="utf-8"))
+    for opening, heading in pairwise(tokens):
+        if opening.type == "heading_open":
+            opening.attrSet("id", _anchor(heading.content))
+    body = markdown.renderer.render(tokens, markdown.options, {})
     return HTMLResponse(
         f"<!doctype html><meta charset=utf-8><title>{found.stem}</title>{_STYLE}{body}", headers=_HEADERS
     )
+
+
+def _anchor(heading: str) -> str:
+    """The name of a heading in links, as GitHub forms it."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
 
 
 def _page(folder: Path, path: str) -> FileResponse:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from typing import Annotated, Any
 
 import orjson
@@ -29,10 +28,11 @@ def apply(
     *,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Apply without asking.")] = False,
     plan_only: Annotated[bool, typer.Option("--plan", help="Show what would change, and stop.")] = False,
-    by: Annotated[str | None, typer.Option("--by", help="Who applies; by default the user logged in.")] = None,
     as_json: _AsJson = False,
 ) -> None:
     """Show what would change in the feature registry, ask, apply, and read it back. Exit status 1 where refused."""
+    from millrace.cli.actor import acting_person
+    from millrace.governance.approval import SYSTEM
     from millrace.spec import list_specs, load_domain
     from millrace.step.feature_registry import apply_domain, plan_features
 
@@ -50,9 +50,9 @@ def apply(
             refused = refused or bool(plan.refused)
             told.append({"domain": name, **plan.to_dict(), "applied": False})
             continue
+        who = acting_person(settings) if plan.changes else SYSTEM
         if plan.changes and not yes:
             typer.confirm("Apply?", abort=True)
-        who = by if by is not None else getpass.getuser()
         report = apply_domain(spec, settings=settings, actor=who, expected=plan.digest)
         told.append({**report.to_dict(), "applied": bool(report.verified)})
         if not as_json:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import orjson
 import typer
@@ -14,7 +13,9 @@ from rich.markup import escape
 from rich.table import Table as Grid
 
 from millrace.settings import Settings
-from millrace.validation.correction import Action
+
+if TYPE_CHECKING:
+    from millrace.validation.correction import Action
 
 _console = Console()
 
@@ -35,7 +36,6 @@ def replay(
         Path | None,
         typer.Option("--correct", help="CSV or JSON lines with row_id and the columns to correct.", dir_okay=False),
     ] = None,
-    by: Annotated[str | None, typer.Option("--by", help="Who decides; by default the user logged in.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document as the last line.")] = False,
 ) -> None:
@@ -45,6 +45,7 @@ def replay(
 
     Only the rows meant change; what is merged is merged once. Without --yes it says what it would touch, and asks.
     """
+    from millrace.cli.actor import acting_person
     from millrace.spec import load_domain
     from millrace.step.replay import count_matches
     from millrace.step.replay import replay as step
@@ -55,7 +56,7 @@ def replay(
     action: Action = "waive" if waive else "reopen" if reopen else "correct" if correct is not None else "revalidate"
     settings = Settings.load()
     spec = load_domain(settings.dags, domain)
-    who = by if by is not None else getpass.getuser()
+    who = acting_person(settings)
     if not yes:
         meant = count_matches(
             spec,

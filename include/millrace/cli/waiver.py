@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from typing import Annotated
 
 import typer
@@ -19,9 +18,9 @@ def waive(
     *,
     because: Annotated[str, typer.Option("--because", help="Why; it must say something.")],
     rule: Annotated[str, typer.Option("--rule", help="The rule: dirty_tree.")] = "dirty_tree",
-    by: Annotated[str | None, typer.Option("--by", help="Who decides; by default the user logged in.")] = None,
 ) -> None:
-    """Let one package be released though it, or the tree now, is from no commit; the ledger names who and why."""
+    """Let one package be released though it, or the tree now, is from no commit; the ledger names you and why."""
+    from millrace.cli.actor import acting_person
     from millrace.governance.waiver import record_waiver
     from millrace.package import Package
     from millrace.spec import load_use_case
@@ -35,7 +34,7 @@ def waive(
         package,
         because,
         holdout=holdout,
-        actor=by if by is not None else getpass.getuser(),
+        actor=acting_person(settings),
         settings=settings,
     )
     _console.print(

@@ -70,42 +70,6 @@ def register_version(
     return int(version.version), run_id
 
 
-def set_alias(use_case: str, alias: str, version: int, *, settings: Settings) -> bool:
-    """Let an alias name a version; False where it does already.
-
-    Raises:
-        RegistryError: no such model or version.
-        RegistryUnavailableError: MLflow does not answer.
-    """
-    client = connect(settings)
-    with answering(f"alias {alias} of {use_case}", settings):
-        aliases = client.get_registered_model(use_case).aliases
-        if str(aliases.get(alias, "")) == str(version):
-            return False
-        client.set_registered_model_alias(use_case, alias, str(version))
-    log.info("mlflow alias %s of %s: version %s, before %s", alias, use_case, version, aliases.get(alias, "none"))
-    return True
-
-
-def get_aliases(use_case: str, *, settings: Settings) -> dict[str, int]:
-    """Alias → version, as MLflow has them.
-
-    Raises:
-        RegistryUnavailableError: MLflow does not answer.
-    """
-    from mlflow.exceptions import MlflowException
-
-    client = connect(settings)
-    with answering(f"aliases of {use_case}", settings):
-        try:
-            found = client.get_registered_model(use_case).aliases
-        except MlflowException as error:
-            if is_fault(error, "RESOURCE_DOES_NOT_EXIST"):
-                return {}
-            raise
-    return {alias: int(version) for alias, version in found.items()}
-
-
 def find_version(client: Any, name: str, digest: str) -> Any:
     """The version of a model that holds a package; the first one, were there ever two."""
     found = client.search_model_versions(f"name = {quote(name)} and tag.`{PACKAGE_TAG}` = {quote(digest)}")

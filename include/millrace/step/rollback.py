@@ -1,27 +1,55 @@
-"""Rollback: an earlier release back in force as one unit, with its reason in the ledger."""
+"""Rollback: an earlier release back in force and in service as one unit, with its reason in the ledger."""
 
 from __future__ import annotations
 
 import logging
+import secrets
+from dataclasses import dataclass, field
 
-from millrace.errors import RegistryUnavailableError, ReleaseRefusedError
-from millrace.governance.release import Release
+from millrace.artifact import PlainValue
+from millrace.deployment.httpx_client import ServiceClient
+from millrace.deployment.probe import probe_service
+from millrace.errors import DeploymentError, RegistryError, ReleaseRefusedError
+from millrace.governance.release import Release, Releases
 from millrace.governance.succession import Rollback, restore
+from millrace.package import Package
+from millrace.registry.base import CHAMPION
+from millrace.registry.mlflow_alias import moving_aliases
 from millrace.settings import Settings
 from millrace.spec.use_case import UseCaseSpec
+from millrace.step.deployment import deploy_release
 from millrace.step.release import align_champion
 
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RollbackReport(PlainValue):
+    """What a rollback did, and what waits for something that is away.
+
+    Attributes:
+        use_case: its use case.
+        release: version in force by the ledger now.
+        replaced: version that was in force before; the same where nothing had to change.
+        package: digest of the package in force.
+        rows: golden rows that the live service answered; 0 where it could not be asked.
+        max_abs_diff: greatest difference of one of them from the sealed prediction.
+        done: a sentence for each part that is as it must be.
+        pending: a sentence for each part that is not, with what mends it.
+    """
+
+    use_case: str
+    release: int
+    replaced: int
+    package: str
+    rows: int = 0
+    max_abs_diff: float = 0.0
+    done: list[str] = field(default_factory=list)
+    pending: list[str] = field(default_factory=list)
+
+
 def rollback_release(
-    use_case: UseCaseSpec,
-    version: int | None,
-    reason: str,
-    actor: str,
-    *,
-    settings: Settings,
-    key: str,
+    use_case: UseCaseSpec, version: int | None, reason: str, actor: str, *, settings: Settings, key: str
 ) -> Release:
     """Put an earlier release back in force as one unit; the same `key` does it once.
 
@@ -40,17 +68,106 @@ def rollback_release(
         The release that is in force by this act.
 
     Raises:
-        ReleaseRefusedError: no such release, or none before; the message lists those there are.
+        ReleaseRefusedError: no such release, none before (the message lists those there are), or it is not proven.
+        PackageError: its package is not whole; nothing was changed.
         LedgerError: the same key was used for another version.
     """
+    release, pending = _restore(use_case, version, reason, actor, settings=settings, key=key)
+    if pending:
+        log.warning("rolled back, but %s", pending)
+    return release
+
+
+def roll_back(
+    use_case: UseCaseSpec, version: int | None, reason: str, actor: str, *, settings: Settings
+) -> RollbackReport:
+    """Put an earlier release back in force, load it into the online service, and prove it by its golden rows.
+
+    Said again it does what is left to do: the same person with the same reason does not go one further back.
+    What is away (MLflow, the online service) is named as pending and holds nothing else up.
+
+    Args:
+        use_case: its use case.
+        version: release to go back to; None for the one that the release in force replaced.
+        reason: why.
+        actor: who asks for it.
+        settings: this installation.
+
+    Raises:
+        ReleaseRefusedError: no such release, none before (the message lists those there are), or it is not proven.
+        PackageError: its package is not whole; nothing was changed.
+    """
+    before = Releases(settings).in_force(use_case)
+    meant = version if version is not None else _begun(use_case, reason, actor, settings)
+    release, alias = _restore(use_case, meant, reason, actor, settings=settings, key=f"cli/{secrets.token_hex(8)}")
+    done, pending = [f"the ledger says that release {release.version} is in force"], []
+    if alias:
+        pending.append(alias)
+    else:
+        done.append(f"MLflow's alias {CHAMPION!r} names version {release.registry_version}")
+    rows, gap = 0, 0.0
+    try:
+        deploy_release(use_case, release, settings=settings, actor=actor)
+        done.append(f"the online service loaded release {release.version}")
+        rows, gap = _probe(use_case, release, settings)
+        done.append(f"{rows} golden rows come back as they were sealed, to {gap:.1g}")
+    except DeploymentError as error:
+        pending.append(f"{error.what}; {error.remedy}")
+    return RollbackReport(
+        use_case=use_case.name,
+        release=release.version,
+        replaced=before.version if before else 0,
+        package=release.package,
+        rows=rows,
+        max_abs_diff=gap,
+        done=done,
+        pending=pending,
+    )
+
+
+def _restore(
+    use_case: UseCaseSpec, version: int | None, reason: str, actor: str, *, settings: Settings, key: str
+) -> tuple[Release, str]:
+    """The release in force after it, and what MLflow still lacks."""
     if not reason.strip() or not key.strip():
         raise ReleaseRefusedError(
             "a rollback without a reason or key", where=f"rollback of {use_case.name}", remedy="say why"
         )
-    asked = Rollback(version=version, reason=reason, actor=actor, key=key)
-    release = restore(settings, use_case, asked)
-    try:
-        align_champion(use_case, settings=settings)
-    except RegistryUnavailableError as error:
-        log.warning("rolled back, but the alias in MLflow still names another version: %s", error)
-    return release
+    _require_whole(use_case, version, settings)
+    with moving_aliases(use_case.name, settings):
+        release = restore(settings, use_case, Rollback(version=version, reason=reason, actor=actor, key=key))
+        try:
+            align_champion(use_case, settings=settings)
+        except RegistryError as error:
+            return release, (
+                f"MLflow's alias {CHAMPION!r} may still name another version: {error.what}; "
+                "the next run of the monitoring puts it right"
+            )
+    return release, ""
+
+
+def _require_whole(use_case: UseCaseSpec, version: int | None, settings: Settings) -> None:
+    """What is put in force must be there, byte by byte, before the ledger says so."""
+    releases = Releases(settings)
+    wanted = version
+    if wanted is None:
+        current = releases.in_force(use_case)
+        wanted = current.replaces if current else 0
+    if wanted and releases.list(use_case):
+        release = releases.get(use_case, wanted)
+        Package.open(settings.packages / release.package, release.package)
+
+
+def _begun(use_case: UseCaseSpec, reason: str, actor: str, settings: Settings) -> int | None:
+    """The release that this person has just gone back to for this reason, where that was the last move."""
+    move = Releases(settings).move(use_case)
+    if move is None or move.kind != "rolled_back" or (move.actor, move.payload["reason"]) != (actor, reason):
+        return None
+    return int(move.payload["version"])
+
+
+def _probe(use_case: UseCaseSpec, release: Release, settings: Settings) -> tuple[int, float]:
+    package = Package.open(settings.packages / release.package, release.package)
+    client = ServiceClient(url=settings.serving_url, token=settings.serving_token)
+    report = probe_service(client, use_case.name, release.version, package)
+    return report.rows, report.max_abs_diff

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.unit.cli.conftest import ActAs
 from tests.unit.step import store as stores
 from tests.unit.step.store import SQL, Store
 from typer.testing import CliRunner
@@ -19,7 +20,8 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
-def store(tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Store:
+def store(tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch, act_as: ActAs) -> Store:
+    act_as("ann")
     made = stores.make(tmp_path / "store", settings)
     for name, value in {"VAR": settings.var, "DAGS": made.settings.dags}.items():
         monkeypatch.setenv(f"MILLRACE_{name}", str(value))
@@ -31,7 +33,7 @@ def store(tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) -
 @pytest.fixture
 def released(store: Store) -> Store:
     run("build", "store", "--from", "2020-01", "--to", "2020-03")
-    run("apply", "--yes", "--by", "ann")
+    run("apply", "--yes")
     store.release()
     return store
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tests.unit.cli.conftest import ActAs
 from tests.unit.training.synthetic import make_job, make_use_case, training_rows
 from typer.testing import CliRunner
 
@@ -31,12 +32,13 @@ def test_newer_data_has_nothing_to_verify(installed: Settings) -> None:
     assert "nothing to compare" in found.output
 
 
-def test_a_waiver_is_written_for_a_package_that_is_there(installed: Settings) -> None:
+def test_a_waiver_is_written_for_a_package_that_is_there(installed: Settings, act_as: ActAs) -> None:
+    act_as("olive")
     use_case = make_use_case("binary", dummy={"trainer": "baseline"})
     rows = training_rows(use_case, ["2020-01", "2020-02"])
     job = make_job(use_case, "dummy", holdout="2013-03")
     package = train_package(job, rows, store=installed.packages).package
-    arguments = ["waive", "flight_delay", package.digest, "--because", "a demo", "--by", "olive"]
+    arguments = ["waive", "flight_delay", package.digest, "--because", "a demo"]
     found = CliRunner().invoke(main._app, arguments)
     assert found.exit_code == 0, found.output
     entry = Ledger(installed).entries("flight_delay", kinds=("waiver",))[-1]

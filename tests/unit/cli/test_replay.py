@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
+from tests.unit.cli.conftest import ActAs
 from tests.unit.shop import ROWS, make_domain, write_orders
 from typer.testing import CliRunner
 
@@ -24,8 +25,9 @@ AMOUNT = {
 
 
 @pytest.fixture
-def lake(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """The shop, with order 4 in quarantine."""
+def lake(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, act_as: ActAs) -> Settings:
+    """The shop, with order 4 in quarantine, and ann who acts."""
+    act_as("ann")
     domain = make_domain(write_orders(tmp_path, ROWS), contract=[AMOUNT])
     path = settings.dags / "domains" / "shop.yaml"
     path.write_text(yaml.safe_dump(domain.model_dump(mode="json", exclude_defaults=True)))
@@ -59,7 +61,7 @@ def test_rows_are_counted_shown_waived_and_gone_from_the_quarantine(lake: Settin
     assert "amount: amount = 40.0" in run("quarantine", "show", "shop", "orders", row["row_id"])
     assert "2020-01" in run("quarantine", "list", "shop")
 
-    waive = ["replay", "shop", "orders", "--waive", "--because", "a bulk order", "--reason", "amount", "--by", "ann"]
+    waive = ["replay", "shop", "orders", "--waive", "--because", "a bulk order", "--reason", "amount"]
     asked = run(*waive, answer="n\n", code=1)
     assert "waive: 1 open rows of shop/orders" in asked
     assert document("quarantine", "list", "shop")["rows"] == 1
@@ -70,8 +72,9 @@ def test_rows_are_counted_shown_waived_and_gone_from_the_quarantine(lake: Settin
     assert document("quarantine", "list", "shop")["rows"] == 0
     (closed,) = document("quarantine", "list", "shop", "--status", "closed")["groups"]
     assert closed["status"] == "waived"
+    assert document("quarantine", "show", "shop", "orders", row["row_id"])["resolved_by"] == "ann"
     assert document(*waive, "--yes")["merged"] == 0
-    back = ["replay", "shop", "orders", "--reopen", "--id", row["row_id"], "--because", "a mistake", "--by", "ann"]
+    back = ["replay", "shop", "orders", "--reopen", "--id", row["row_id"], "--because", "a mistake"]
     assert "reopen: 1 closed rows of shop/orders" in run(*back, answer="y\n")
     assert document("quarantine", "list", "shop")["rows"] == 1
 

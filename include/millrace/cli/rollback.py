@@ -1,0 +1,49 @@
+"""`millrace rollback`: an earlier release back in force and in service, in seconds."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import orjson
+import typer
+from rich.console import Console
+
+from millrace.settings import Settings
+
+_console = Console()
+_PENDING = 3
+
+
+def rollback(
+    use_case: Annotated[str, typer.Argument(help="The use case.")],
+    *,
+    because: Annotated[str, typer.Option("--because", help="Why; it goes to the ledger with your name.")],
+    to: Annotated[
+        int | None, typer.Option("--to", min=1, help="Number of the release; else the one before that in force.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document as the last line.")] = False,
+) -> None:
+    """Put an earlier release back: package, feature service, threshold, drift reference and alias as one unit.
+
+    The online service loads it and must answer its golden rows as they were sealed. Said again it goes on with what is
+    left to do, and never one release further. Exit status 3 where something is pending, 1 where it was refused.
+    """
+    from millrace.cli.actor import acting_person
+    from millrace.spec import load_use_case
+    from millrace.step.rollback import roll_back
+
+    settings = Settings.load()
+    spec = load_use_case(settings.dags, use_case)
+    report = roll_back(spec, to, because, acting_person(settings), settings=settings)
+    if as_json:
+        print(orjson.dumps(report.to_dict()).decode())
+    else:
+        moved = f"from release {report.replaced} to {report.release}"
+        already = f"release {report.release} was in force already"
+        told = moved if report.replaced != report.release else already
+        _console.print(f"{use_case}: {told}", markup=False, soft_wrap=True)
+        for mark, sentences in (("done", report.done), ("pending", report.pending)):
+            for sentence in sentences:
+                _console.print(f"  {mark}: {sentence}", markup=False, soft_wrap=True)
+    if report.pending:
+        raise typer.Exit(_PENDING)

@@ -1,0 +1,240 @@
+"""Reconciliation: what MLflow's aliases and the online service name is held against the ledger, and put back."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+
+import orjson
+
+from millrace.artifact import PlainValue, ReleaseRef
+from millrace.deployment.httpx_client import ServiceClient
+from millrace.deployment.pointer import deploying, pointer_path
+from millrace.errors import DeploymentError, RegistryError
+from millrace.governance.approval import SYSTEM
+from millrace.governance.ledger import Ledger
+from millrace.governance.proof import InForce, prove_in_force
+from millrace.governance.state import moment_of
+from millrace.registry.base import CHALLENGER, CHAMPION
+from millrace.registry.mlflow_alias import delete_alias, get_aliases, moving_aliases, set_alias
+from millrace.settings import Settings
+from millrace.spec.use_case import UseCaseSpec
+from millrace.step.deployment import deploy_release, reference_of
+from millrace.step.registry import newest_challenger
+
+log = logging.getLogger(__name__)
+POINTER = "pointer"
+_NOTHING = "nothing"
+_BOUND = ("release", "package", "package_dir", "threshold", "effective_at", "feature_service")
+"""Fields of the pointer that a release binds; the others follow the specs of today at the next deployment."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Correction(PlainValue):
+    """Something that did not name what the ledger says.
+
+    Attributes:
+        alias: `champion` or `challenger` in MLflow, or `pointer` of the online service.
+        found: what it named.
+        wanted: what it has to name by the ledger.
+        entry: number of the ledger entry that records it.
+        problem: why it could not be put back; "" where it was.
+    """
+
+    alias: str
+    found: str
+    wanted: str
+    entry: int = 0
+    problem: str = ""
+
+    @property
+    def sentence(self) -> str:
+        """For people."""
+        place = "the online service's pointer" if self.alias == POINTER else f"MLflow's alias {self.alias!r}"
+        end = f"could not be put back: {self.problem}" if self.problem else "put back"
+        return f"{place} named {self.found}, the ledger says {self.wanted} (entry {self.entry}): {end}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReconcileReport(PlainValue):
+    """What a reconciliation found.
+
+    Attributes:
+        use_case: its use case.
+        corrections: what named something else than the ledger, as `Correction` has it.
+        alarms: a sentence for each that somebody must be told of.
+        reasons: these, and what could not be looked at.
+    """
+
+    use_case: str
+    corrections: list[dict[str, object]] = field(default_factory=list)
+    alarms: list[str] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
+
+
+def reconcile_registry(use_case: UseCaseSpec, *, settings: Settings, key: str, actor: str = SYSTEM) -> ReconcileReport:
+    """Put back aliases and the pointer of the online service where they do not name what the ledger says.
+
+    Each is first written to the ledger (`alias_corrected`), then put back. MLflow, or the online service, being away
+    is named among the reasons and is no fault of this.
+
+    Args:
+        use_case: its use case.
+        settings: this installation.
+        key: names this look, such as the id of an Airflow run; repeated, it records nothing twice.
+        actor: who has it done.
+
+    Raises:
+        ReleaseRefusedError: the ledger does not prove what is in force; nothing is put back.
+        PackageError: the package in force is not whole.
+    """
+    found = prove_in_force(use_case, settings=settings)
+    look = _Look(use_case=use_case, settings=settings, key=key, actor=actor)
+    unknown: list[str] = []
+    corrections: list[Correction] = []
+    try:
+        corrections += look.align_aliases()
+    except RegistryError as error:
+        unknown.append(f"Aliases are not checked: {error.what}")
+    pointed, told = look.align_pointer(found)
+    corrections += pointed
+    unknown += told
+    sentences = [item.sentence for item in corrections]
+    for sentence in sentences:
+        log.warning("%s: %s", use_case.name, sentence)
+    return ReconcileReport(
+        use_case=use_case.name,
+        corrections=[asdict(item) for item in corrections],
+        alarms=sentences,
+        reasons=[*sentences, *unknown],
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Look:
+    """One look at what names releases."""
+
+    use_case: UseCaseSpec
+    settings: Settings
+    key: str
+    actor: str
+
+    def align_aliases(self) -> list[Correction]:
+        """Both aliases.
+
+        Raises:
+            RegistryError: MLflow does not answer, or refuses to.
+        """
+        corrections = []
+        with moving_aliases(self.use_case.name, self.settings):
+            found = prove_in_force(self.use_case, settings=self.settings)
+            wanted = {
+                CHAMPION: found.release.registry_version if found else 0,
+                CHALLENGER: newest_challenger(Ledger(self.settings), self.use_case.name),
+            }
+            aliases = get_aliases(self.use_case.name, settings=self.settings)
+            for alias, version in wanted.items():
+                named = aliases.get(alias, 0)
+                if named != version:
+                    noted = self._note(alias, _version(named), _version(version), found)
+                    corrections.append(_put_back(noted, partial(self._set, alias, version)))
+        return corrections
+
+    def align_pointer(self, found: InForce | None) -> tuple[list[Correction], list[str]]:
+        """The pointer of the online service and what it serves; corrections, and sentences on what is pending."""
+        path = pointer_path(self.settings.serving_dir, self.use_case.name)
+        if found is None:
+            told = f"The online service points at a release, the ledger knows of none: {path}"
+            return [], [told] if path.exists() else []
+        with deploying(self.settings.serving_dir, self.use_case.name):
+            found = prove_in_force(self.use_case, settings=self.settings) or found
+            wanted = reference_of(self.use_case, found.release, self.settings)
+            named = _read(path)
+        if not self._was_deployed(found):
+            return [], [f"Release {wanted.release} is in force and not deployed yet"]
+        if (differing := _differing(named, wanted)) == []:
+            return [], self._load_again(found)
+        noted = self._note(POINTER, _named(named, differing), f"release {wanted.release}", found)
+        return [_put_back(noted, partial(self._deploy, found))], []
+
+    def _load_again(self, found: InForce) -> list[str]:
+        """The pointer is right: the service has to serve what it names."""
+        client = ServiceClient(url=self.settings.serving_url, attempts=1, timeout_s=10.0)
+        try:
+            served = client.metadata(self.use_case.name)
+            told = (served["versions"], served["parameters"]["package"])
+            if told == ([str(found.release.version)], found.release.package):
+                return []
+            self._deploy(found)
+        except DeploymentError as error:
+            return [f"What the online service serves is not known: {error.what}"]
+        return [f"The online service served release {told[0][0]} and was told to load {found.release.version}"]
+
+    def _deploy(self, found: InForce) -> None:
+        deploy_release(self.use_case, found.release, settings=self.settings, actor=self.actor)
+
+    def _set(self, alias: str, version: int) -> None:
+        if version:
+            set_alias(self.use_case.name, alias, version, settings=self.settings)
+        else:
+            delete_alias(self.use_case.name, alias, settings=self.settings)
+
+    def _was_deployed(self, found: InForce) -> bool:
+        entries = Ledger(self.settings).entries(self.use_case.name, kinds=("deployed",), subject=found.release.package)
+        return any(entry.payload.get("put_in_force_by") == found.move.seq for entry in entries)
+
+    def _note(self, alias: str, named: str, wanted: str, found: InForce | None) -> Correction:
+        """In the ledger before anything is put back, so that no kill in between hides it."""
+        entry = Ledger(self.settings).append(
+            "alias_corrected",
+            use_case=self.use_case.name,
+            subject=alias,
+            effective_at=self._moment(found),
+            actor=self.actor,
+            payload={"alias": alias, "from": named, "to": wanted},
+            key=f"{self.key}/{alias}/{named}/{wanted}",
+        )
+        return Correction(alias=alias, found=named, wanted=wanted, entry=entry.seq)
+
+    def _moment(self, found: InForce | None) -> datetime:
+        """The newest instant in data time that anything was decided on."""
+        newest = Ledger(self.settings).newest_effective(self.use_case.name)
+        return newest or (found.move.effective_at if found else moment_of("1970-01-01T00:00:00Z"))
+
+
+def _put_back(noted: Correction, act: Callable[[], object]) -> Correction:
+    try:
+        act()
+    except (RegistryError, DeploymentError) as error:
+        return replace(noted, problem=error.what)
+    return noted
+
+
+def _version(number: int) -> str:
+    return f"version {number}" if number else _NOTHING
+
+
+def _read(path: Path) -> dict[str, object]:
+    """The pointer as it lies there; empty where there is none, or nothing that can be read."""
+    try:
+        found = orjson.loads(path.read_bytes())
+    except (OSError, orjson.JSONDecodeError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _differing(named: dict[str, object], wanted: ReleaseRef) -> list[str]:
+    plain = wanted.to_dict()
+    return [name for name in _BOUND if named.get(name) != plain[name]]
+
+
+def _named(named: dict[str, object], differing: list[str]) -> str:
+    if not named:
+        return _NOTHING
+    if "release" in differing:
+        return f"release {named.get('release')}"
+    return f"release {named.get('release')} with another {', '.join(differing)}"

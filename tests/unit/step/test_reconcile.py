@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import orjson
+import pytest
+from sqlalchemy import update
+from tests.unit.deployment.conftest import House, house, sealed
+from tests.unit.step.champion import Champions, champions, put_two_in_service
+
+from millrace.deployment.httpx_client import ServiceClient
+from millrace.deployment.pointer import pointer_path, write_pointer
+from millrace.errors import ReleaseRefusedError
+from millrace.governance.ledger import Ledger
+from millrace.governance.release import Release
+from millrace.governance.state import RELEASE, writing
+from millrace.governance.succession import Rollback, restore
+from millrace.registry.mlflow_alias import delete_alias, get_aliases, set_alias
+from millrace.registry.mlflow_client import connect
+from millrace.serving.repository import read_pointer
+from millrace.settings import Settings
+from millrace.spec import load_use_case
+from millrace.step.deployment import reference_of
+from millrace.step.reconcile import ReconcileReport, reconcile_registry
+
+__all__ = ["champions", "house", "sealed"]
+
+
+@pytest.fixture
+def releases(house: House, tmp_path: Path) -> list[Release]:
+    return put_two_in_service(house, tmp_path)
+
+
+def reconcile(house: House | Champions, key: str = "run 1") -> ReconcileReport:
+    return reconcile_registry(house.spec, settings=house.settings, key=key)
+
+
+def aliases(house: House | Champions) -> dict[str, int]:
+    return get_aliases("flight_delay", settings=house.settings)
+
+
+def served(house: House) -> list[str]:
+    return list(ServiceClient(url=house.settings.serving_url).metadata("flight_delay")["versions"])
+
+
+def test_where_all_names_what_the_ledger_says_nothing_is_written(house: House, releases: list[Release]) -> None:
+    head = Ledger(house.settings).head()
+    assert reconcile(house) == ReconcileReport(use_case="flight_delay")
+    assert Ledger(house.settings).head() == head
+
+
+def test_an_alias_moved_by_hand_is_recorded_told_and_put_back_once(champions: Champions) -> None:
+    set_alias("flight_delay", "champion", 1, settings=champions.settings)
+    told = reconcile(champions)
+    assert aliases(champions) == {"challenger": 2, "champion": 2}
+    entry = Ledger(champions.settings).entries("flight_delay")[-1]
+    assert (entry.kind, entry.actor, entry.subject) == ("alias_corrected", "system", "champion")
+    assert entry.payload == {"alias": "champion", "from": "version 1", "to": "version 2"}
+    assert told.alarms == [
+        f"MLflow's alias 'champion' named version 1, the ledger says version 2 (entry {entry.seq}): put back"
+    ]
+    assert told.corrections[0]["entry"] == entry.seq
+    head = Ledger(champions.settings).head()
+    assert reconcile(champions).alarms == []
+    assert Ledger(champions.settings).head() == head
+    assert Ledger(champions.settings).verify().verified
+
+
+def test_aliases_deleted_by_hand_come_back(champions: Champions) -> None:
+    for alias in ("champion", "challenger"):
+        delete_alias("flight_delay", alias, settings=champions.settings)
+    assert len(reconcile(champions).alarms) == 2
+    assert aliases(champions) == {"challenger": 2, "champion": 2}
+    assert [e.payload["from"] for e in Ledger(champions.settings).entries(kinds=("alias_corrected",))] == [
+        "nothing"
+    ] * 2
+
+
+def test_a_version_that_is_gone_cannot_be_named_and_somebody_is_told(champions: Champions) -> None:
+    client = connect(champions.settings)
+    client.delete_model_version("flight_delay", "2")
+    told = reconcile(champions)
+    assert [bool(item["problem"]) for item in told.corrections] == [True, True]
+    assert "could not be put back" in told.alarms[0]
+
+
+def test_a_pointer_moved_by_hand_is_put_back_and_the_service_loads_what_it_names(
+    house: House, releases: list[Release]
+) -> None:
+    path = pointer_path(house.settings.serving_dir, "flight_delay")
+    write_pointer(house.settings.serving_dir, reference_of(house.spec, releases[0], house.settings))
+    ServiceClient(url=house.settings.serving_url, token=house.settings.serving_token).load("flight_delay")
+    assert served(house) == ["1"]
+    (alarm,) = reconcile(house).alarms
+    assert "the online service's pointer named release 1, the ledger says release 2" in alarm
+    assert (read_pointer(path).release, served(house)) == (2, ["2"])
+
+    path.write_bytes(orjson.dumps({**orjson.loads(path.read_bytes()), "threshold": 0.01}))
+    (alarm,) = reconcile(house, "run 2").alarms
+    assert "named release 2 with another threshold" in alarm
+    assert read_pointer(path).threshold == releases[1].threshold
+    path.unlink()
+    assert "named nothing" in reconcile(house, "run 3").alarms[0]
+    entries = Ledger(house.settings).entries(kinds=("alias_corrected",))
+    assert [entry.subject for entry in entries] == ["pointer"] * 3
+    assert reconcile(house, "run 4").reasons == []
+
+
+def test_a_service_that_serves_something_else_than_its_pointer_says_loads_it_again(
+    house: House, releases: list[Release]
+) -> None:
+    write_pointer(house.settings.serving_dir, reference_of(house.spec, releases[0], house.settings))
+    ServiceClient(url=house.settings.serving_url, token=house.settings.serving_token).load("flight_delay")
+    write_pointer(house.settings.serving_dir, reference_of(house.spec, releases[1], house.settings))
+    assert reconcile(house).reasons == ["The online service served release 1 and was told to load 2"]
+    assert served(house) == ["2"]
+
+
+def test_a_release_that_is_not_deployed_yet_is_no_pointer_moved_by_hand(champions: Champions) -> None:
+    restore(champions.settings, champions.spec, Rollback(version=1, reason="r", actor="ann", key="k"))
+    set_alias("flight_delay", "champion", 1, settings=champions.settings)
+    told = reconcile(champions)
+    assert (told.alarms, told.reasons) == ([], ["Release 1 is in force and not deployed yet"])
+
+
+def test_mlflow_and_the_service_being_away_are_named_and_fail_nothing(house: House, releases: list[Release]) -> None:
+    house.live.process.terminate()
+    house.live.process.wait(15)
+    away = dataclasses.replace(house.settings, mlflow_url="http://127.0.0.1:9")
+    told = reconcile_registry(house.spec, settings=away, key="k")
+    assert told.alarms == []
+    assert [reason.partition(":")[0] for reason in told.reasons] == [
+        "Aliases are not checked",
+        "What the online service serves is not known",
+    ]
+
+
+def test_a_ledger_that_proves_nothing_puts_nothing_back(champions: Champions) -> None:
+    set_alias("flight_delay", "champion", 1, settings=champions.settings)
+    with writing(champions.settings) as connection:
+        connection.execute(update(RELEASE).where(RELEASE.c.version == 2).values(threshold=0.9))
+    with pytest.raises(ReleaseRefusedError):
+        reconcile(champions)
+    assert aliases(champions)["champion"] == 1
+
+
+def test_before_anything_was_released_there_is_nothing_to_put_back(settings: Settings) -> None:
+    away = dataclasses.replace(settings, mlflow_url="http://127.0.0.1:9")
+    told = reconcile_registry(load_use_case(settings.dags, "flight_delay"), settings=away, key="k")
+    assert [reason.partition(":")[0] for reason in told.reasons] == ["Aliases are not checked"]

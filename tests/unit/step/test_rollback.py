@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import pytest
+from tests.unit.deployment.conftest import House, house, release_of, sealed
+from tests.unit.governance.proposal import record_proven
+from tests.unit.step.champion import Champions, champions, put_two_in_service
+
+from millrace.deployment.httpx_client import ServiceClient
+from millrace.deployment.pointer import pointer_path
+from millrace.errors import LedgerError, MillraceError, PackageError, ReleaseRefusedError
+from millrace.governance.ledger import Ledger
+from millrace.governance.release import Release, Releases
+from millrace.registry.mlflow_alias import get_aliases
+from millrace.serving.repository import read_pointer
+from millrace.settings import Settings
+from millrace.spec import load_use_case
+from millrace.step.rollback import roll_back, rollback_release
+
+__all__ = ["champions", "house", "sealed"]
+JUNE = "2013-07-01T04:00:00Z"
+
+
+@pytest.fixture
+def releases(house: House, tmp_path: Path) -> list[Release]:
+    return put_two_in_service(house, tmp_path)
+
+
+def served(house: House) -> list[str]:
+    return list(ServiceClient(url=house.settings.serving_url).metadata("flight_delay")["versions"])
+
+
+def champion(house: House | Champions) -> int:
+    return get_aliases("flight_delay", settings=house.settings)["champion"]
+
+
+def test_package_pointer_threshold_alias_and_ledger_go_back_together_and_the_service_proves_it(
+    house: House, releases: list[Release]
+) -> None:
+    told = roll_back(house.spec, None, "too slow", "ann", settings=house.settings)
+    assert (told.release, told.replaced, told.package) == (1, 2, house.packages[0].digest)
+    assert (told.rows, told.max_abs_diff <= 1e-6, told.pending) == (len(house.packages[0].golden), True, [])
+    assert len(told.done) == 4
+    assert (served(house), champion(house)) == (["1"], 1)
+    pointer = read_pointer(pointer_path(house.settings.serving_dir, "flight_delay"))
+    assert (pointer.release, pointer.package, pointer.threshold) == (1, house.packages[0].digest, releases[0].threshold)
+    moved, deployed = Ledger(house.settings).entries("flight_delay")[-2:]
+    assert (moved.kind, moved.actor, moved.payload) == (
+        "rolled_back",
+        "ann",
+        {"version": 1, "from": 2, "reason": "too slow"},
+    )
+    assert (deployed.kind, deployed.actor, deployed.payload["version"]) == ("deployed", "ann", 1)
+
+
+def test_said_again_it_does_what_is_left_and_goes_no_further_back(house: House, releases: list[Release]) -> None:
+    record_proven(house.settings, release_of(house.packages[0], 3, JUNE, replaces=2, registry_version=1))
+    roll_back(house.spec, None, "too slow", "ann", settings=house.settings)
+    head = Ledger(house.settings).head()
+    again = roll_back(house.spec, None, "too slow", "ann", settings=house.settings)
+    assert (again.release, again.replaced) == (2, 2)
+    assert roll_back(house.spec, 2, "whatever", "paul", settings=house.settings).release == 2
+    assert Ledger(house.settings).head() == head
+    assert roll_back(house.spec, None, "still too slow", "ann", settings=house.settings).release == 1
+
+
+def test_mlflow_being_away_is_pending_and_the_service_goes_back_all_the_same(
+    house: House, releases: list[Release]
+) -> None:
+    away = dataclasses.replace(house.settings, mlflow_url="http://127.0.0.1:9")
+    told = roll_back(house.spec, 1, "too slow", "ann", settings=away)
+    assert served(house) == ["1"]
+    assert "'champion' may still name another version: MLflow does not answer" in "".join(told.pending)
+    assert champion(house) == 2
+    assert roll_back(house.spec, 1, "too slow", "ann", settings=house.settings).pending == []
+    assert champion(house) == 1
+
+
+def test_the_service_being_away_is_pending_and_ledger_and_alias_go_back(house: House, releases: list[Release]) -> None:
+    house.live.process.terminate()
+    house.live.process.wait(15)
+    told = roll_back(house.spec, 1, "too slow", "ann", settings=house.settings)
+    assert (told.release, told.rows) == (1, 0)
+    assert "release 1 of 'flight_delay' is pending: its pointer is written" in "".join(told.pending)
+    assert champion(house) == 1
+    assert read_pointer(pointer_path(house.settings.serving_dir, "flight_delay")).release == 1
+
+
+def test_a_package_that_is_not_whole_is_not_put_in_force(champions: Champions, tmp_path: Path) -> None:
+    store = tmp_path / "damaged"
+    shutil.copytree(champions.settings.packages, store)
+    model = store / champions.releases[0].package / champions.packages[0].manifest.model.name
+    model.write_bytes(model.read_bytes() + b"\0")
+    head = Ledger(champions.settings).head()
+    with pytest.raises(PackageError):
+        roll_back(champions.spec, 1, "r", "ann", settings=dataclasses.replace(champions.settings, packages=store))
+    assert Ledger(champions.settings).head() == head
+
+
+def test_a_rollback_goes_back_one_by_one_and_its_key_does_it_once(champions: Champions) -> None:
+    record_proven(champions.settings, release_of(champions.packages[0], 3, JUNE, replaces=2, registry_version=1))
+
+    def back(key: str, version: int | None = None) -> int:
+        return rollback_release(
+            champions.spec, version, "wrong", "oncall", settings=champions.settings, key=key
+        ).version
+
+    assert [back("1"), back("1"), back("2"), back("1")] == [2, 2, 1, 2]
+    assert Releases(champions.settings).in_force("flight_delay") == champions.releases[0]
+    assert champion(champions) == 1
+    with pytest.raises(ReleaseRefusedError, match="no release before 1"):
+        back("3")
+    assert back("4", 3) == 3
+    assert back("5", 3) == 3
+    with pytest.raises(LedgerError, match="went to release 3"):
+        back("4", 1)
+    entries = Ledger(champions.settings).entries(kinds=("rolled_back",))
+    assert [entry.payload["version"] for entry in entries] == [2, 1, 3]
+    assert {entry.effective_at.isoformat() for entry in entries} == {"2013-07-01T04:00:00+00:00"}
+
+
+@pytest.mark.parametrize(("version", "reason", "said"), [(9, "r", "no release 9"), (1, " ", "without a reason")])
+def test_a_rollback_to_nowhere_is_refused_and_changes_nothing(
+    champions: Champions, version: int, reason: str, said: str
+) -> None:
+    head = Ledger(champions.settings).head()
+    with pytest.raises(MillraceError, match=said):
+        roll_back(champions.spec, version, reason, "oncall", settings=champions.settings)
+    assert Ledger(champions.settings).head() == head
+
+
+def test_where_nothing_was_released_there_is_nothing_to_go_back_to(settings: Settings) -> None:
+    with pytest.raises(ReleaseRefusedError, match="nothing was ever released"):
+        roll_back(load_use_case(settings.dags, "flight_delay"), None, "r", "oncall", settings=settings)
