@@ -23,6 +23,7 @@ with duration.monitor_dag():
     performance = duration.measure_performance()
     labels >> [drift, performance]
     duration.decide_retraining(drift, performance, duration.measure_freshness(), duration.measure_skew())
+    duration.reconcile_registry()
 
 with duration.rollback_dag():
     restored = duration.rollback_release()

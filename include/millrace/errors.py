@@ -112,6 +112,10 @@ class EnvironmentUnavailableError(TrainingError):
     retryable = True
 
 
+class ModelImportError(MillraceError):
+    """A model from elsewhere cannot be taken in: not readable, not safe, or not what the use case asks for."""
+
+
 class RebuildError(MillraceError):
     """A model cannot be rebuilt: no recipe, or what it names is gone. A retry does not help."""
 
@@ -142,6 +146,10 @@ class StaleEvidenceError(MillraceError):
     """The champion changed after the evidence was made: evaluate again, then release."""
 
 
+class IdentityError(MillraceError):
+    """Nobody can be named for an act: no token, or one that Airflow does not take. Log in, then do it again."""
+
+
 class EngineError(MillraceError):
     """Where heavy work runs cannot be reached, or lost its workers too often. A retry may help; done pieces stand."""
 
@@ -166,6 +174,10 @@ class DeploymentError(MillraceError):
 
 class ServiceError(MillraceError):
     """A local service did not start or died too often; its log says why."""
+
+
+class LineageError(MillraceError):
+    """Nothing in our records has what was asked for: no such prediction, or nothing of that time. Ask otherwise."""
 
 
 class DocumentError(MillraceError):

@@ -80,9 +80,19 @@ def test_training_chain_stands_in_the_order_of_the_life_cycle(dag_bag: Any) -> N
         "deploy_release",
         "verify_deployment",
     ]
-    assert sorted(dag.task_dict) == sorted(order)
+    assert sorted(dag.task_dict) == sorted([*order, "request_evaluation"])
     for before, after in pairwise(order):
         assert after in dag.get_task(before).get_flat_relative_ids(upstream=False), (before, after)
+    again = dag.get_task("request_evaluation")
+    assert (again.upstream_task_ids, again.trigger_rule) == ({"release_model"}, "one_failed")
+
+
+@pytest.mark.parametrize("use_case", ["flight_delay", "flight_duration"])
+def test_what_names_the_champion_is_looked_at_whatever_else_of_the_monitoring_fails(
+    dag_bag: Any, use_case: str
+) -> None:
+    task = dag_bag.dags[f"{use_case}_monitor"].get_task("reconcile_registry")
+    assert task.upstream_task_ids == task.downstream_task_ids == set()
 
 
 def test_people_start_runs_with_a_form(dag_bag: Any) -> None:
@@ -115,10 +125,11 @@ def test_a_stricter_tier_asks_as_many_people_as_its_policy_says(
 
     from millrace.settings import settings
     from millrace_airflow.groups import UseCaseDags
-    from millrace_airflow.operators.governance import RequestApprovalOperator
+    from millrace_airflow.operators.approval import RequestApprovalOperator
 
     path = dags / "use_cases" / "flight_delay.yaml"
-    path.write_text(path.read_text(encoding="utf-8").replace("tier: low", f"tier: {tier}"), encoding="utf-8")
+    text = path.read_text(encoding="utf-8").replace("tier: low", f"tier: {tier}")
+    path.write_text(text.replace("  bootstrap: 200\n", "  bootstrap: 200\n  sensitive: [carrier]\n"), encoding="utf-8")
     monkeypatch.setenv("MILLRACE_DAGS", str(dags))
     settings.cache_clear()
     try:

@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 from tests.unit.governance.proposal import Case, empty_mlflow
 
-from millrace.errors import RegistryUnavailableError
+from millrace.errors import RegistryError, RegistryUnavailableError
 from millrace.governance.ledger import Ledger
 from millrace.registry.base import RunContent
+from millrace.registry.mlflow_alias import delete_alias, get_aliases, set_alias
 from millrace.registry.mlflow_client import connect
-from millrace.registry.mlflow_registry import get_aliases
 from millrace.registry.mlflow_tracking import log_candidate
 from millrace.settings import Settings
 from millrace.step.approval import approve_by_policy
@@ -116,9 +116,6 @@ def test_a_model_goes_through_the_server_and_comes_back_byte_for_byte(
     }
     assert len(runs) == 1
     card = settings.var / "evidence" / f"{evaluation.evidence}.html"
-    card.parent.mkdir(parents=True)
-    card.write_text("<h1>card</h1>")
-    card.with_suffix(".json").write_text("{}")
     evaluation = dataclasses.replace(evaluation, card=str(card))
     verdict = case.judge(evaluation)
     registered = [
@@ -131,12 +128,32 @@ def test_a_model_goes_through_the_server_and_comes_back_byte_for_byte(
     assert get_aliases("flight_delay", settings=case.settings) == {"challenger": 1, "champion": 1}
     client = connect(case.settings)
     kept = {Path(item.path).name for item in client.list_artifacts(registered[0].run_id, "evidence")}
-    assert kept == {card.name, card.with_suffix(".json").name}
+    assert kept == {card.with_suffix(kind).name for kind in (".json", ".html", ".md")}
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
     loaded = Path(download_artifacts("models:/flight_delay@champion", dst_path=str(tmp_path / "got")))
     for path in sealed.iterdir():
         assert (loaded / path.name).read_bytes() == path.read_bytes()
     assert Ledger(case.settings).verify().verified
+
+
+def test_aliases_are_moved_by_http_as_mlflows_own_client_moves_them(server: str, settings: Settings) -> None:
+    served = dataclasses.replace(settings, mlflow_url=server)
+    client = connect(served)
+    assert get_aliases("moved", settings=served) == {}
+    with pytest.raises(RegistryError, match="no version 1 of 'moved'"):
+        set_alias("moved", "champion", 1, settings=served)
+    client.create_registered_model("moved")
+    for _ in range(2):
+        client.create_model_version("moved", "s3://packages/1", await_creation_for=0)
+    assert set_alias("moved", "champion", 1, settings=served)
+    assert not set_alias("moved", "champion", 1, settings=served)
+    client.set_registered_model_alias("moved", "champion", "2")
+    assert get_aliases("moved", settings=served) == {"champion": 2}
+    with pytest.raises(RegistryError, match="no version 9"):
+        set_alias("moved", "champion", 9, settings=served)
+    delete_alias("moved", "champion", settings=served)
+    delete_alias("moved", "champion", settings=served)
+    assert client.get_registered_model("moved").aliases == {}
 
 
 def test_a_server_killed_while_a_candidate_is_logged_leaves_nothing_by_halves(

@@ -275,7 +275,7 @@ def test_three_classes_live_from_clean_rows_to_a_decision_and_an_answer(life: Li
         check_service(life, release, live.url)
     assert Ledger(life.settings).verify().verified
     kinds = [entry.kind for entry in Ledger(life.settings).entries("toll_vehicle")]
-    assert kinds == ["gates_evaluated", "registered", "approved", "released", "retrain_decided"]
+    assert kinds == ["gates_evaluated", "registered", "approved", "released", "retrain_decided", "deployed"]
 
 
 def test_a_label_that_is_no_class_keeps_no_row_from_being_scored_and_is_told_when_labels_are_joined(life: Life) -> None:

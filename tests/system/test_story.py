@@ -22,11 +22,19 @@ from millrace.governance.ledger import Ledger
 from millrace.governance.release import Releases
 from millrace.governance.waiver import record_waiver
 from millrace.lake import Table
+from millrace.local.prepare import read_password
+from millrace.registry.mlflow_alias import delete_alias, get_aliases
 from millrace.spec import load_domain, load_use_case
 from tests.system.conftest import Running
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 SOURCES = {"flights": 336_776}
+_NEVER_SKIPPED = {
+    *("ingest_partition", "validate_partition", "build_features", "materialize_view", "announce_features"),
+    *("build_training_set", "train_candidate", "evaluate_candidates", "check_gates"),
+    *("score_partition", "join_labels", "measure_performance", "decide_retraining"),
+}
+"""Tasks that read or write something in every run."""
 
 
 @pytest.fixture(scope="module")
@@ -109,8 +117,19 @@ def test_every_decision_stands_in_a_whole_ledger(running: Running, summary: dict
 def test_no_task_failed_and_lineage_names_tables(running: Running, summary: dict[str, Any]) -> None:
     assert summary["airflow"]["failed"] == 0
     events = [orjson.loads(line) for line in running.layout.lineage.read_bytes().splitlines()]
-    written = {item["name"] for event in events for item in event.get("outputs", [])}
+    outputs = [item for event in events for item in event.get("outputs", [])]
+    written = {item["name"] for item in outputs}
     assert {"flights/clean/flights", "flights/features/carrier_delays", "flight_delay/predictions"} <= written
+    tables = [item for item in outputs if item["namespace"].endswith("/lake")]
+    assert all({"version", "schema"} <= set(item["facets"]) for item in tables)
+    silent = {
+        event["job"]["name"].rpartition(".")[2]
+        for event in events
+        if event["eventType"] == "COMPLETE"
+        and "." in event["job"]["name"]
+        and not (event["inputs"] or event["outputs"])
+    }
+    assert not silent & _NEVER_SKIPPED
 
 
 def test_pages_are_served_to_who_is_logged_in_and_to_nobody_else(running: Running, summary: dict[str, Any]) -> None:
@@ -163,7 +182,9 @@ def test_a_rejection_fails_the_run_and_releases_nothing(running: Running, summar
     assert [(entry.actor, entry.payload["comment"]) for entry in rejected] == [("operator", "not in March")]
 
 
-def test_a_person_who_is_neither_owner_nor_requester_can_approve(running: Running, summary: dict[str, Any]) -> None:
+def test_an_owners_answer_opens_a_new_request_and_somebody_elses_releases(
+    running: Running, summary: dict[str, Any]
+) -> None:
     use_case = load_use_case(running.settings.dags, "duration_reviewed")
     with running.client() as admin, running.client("operator") as operator:
         run = admin.trigger("duration_reviewed_train", partition_key="2013-02")
@@ -173,22 +194,29 @@ def test_a_person_who_is_neither_owner_nor_requester_can_approve(running: Runnin
         record_waiver(
             use_case, DIRTY_TREE, package, reason, holdout="2013-02", actor="admin", settings=running.settings
         )
+        (shown,) = admin.pending_answers(run["dag_id"], run["dag_run_id"])
+        admin.answer(run["dag_id"], run["dag_run_id"], waiting, ["Approve"], params={"comment": "mine"})
+        waiting = wait_for_request(admin, run, after=1)
         operator.answer(run["dag_id"], run["dag_run_id"], waiting, ["Approve"], params={"comment": "read the card"})
         ended = admin.wait_run(run["dag_id"], run["dag_run_id"], patience_s=180)
     assert ended["state"] == "success"
-    approved = [entry for entry in Ledger(running.settings).entries("duration_reviewed") if entry.kind == "approved"]
-    assert [entry.actor for entry in approved] == ["operator"]
+    for said in ("**RMSE**", "95 % interval", "policy medium: pass", "[Model card](", "May not approve: admin"):
+        assert said in shown["body"]
+    answers = {"approved", "approval_refused"}
+    told = [entry for entry in Ledger(running.settings).entries("duration_reviewed") if entry.kind in answers]
+    assert [(entry.kind, entry.actor) for entry in told] == [("approval_refused", "admin"), ("approved", "operator")]
     assert len(Releases(running.settings).list("duration_reviewed")) == 1
 
 
-def wait_for_request(client: Any, run: dict[str, Any]) -> str:
-    """Task id of the approval that waits."""
+def wait_for_request(client: Any, run: dict[str, Any], *, after: int = 0) -> str:
+    """Task id of the approval that waits, asked for more than `after` times."""
     end = time.monotonic() + 180
     while time.monotonic() < end:
         # Airflow shows the request before the task is parked, and its executor knows the parked process for longer:
         # an answer given in between, faster than any person, is never picked up (Airflow 3.3.2).
         tasks = client.tasks(run["dag_id"], run["dag_run_id"])
-        if parked := [task["task_id"] for task in tasks if task["state"] == "awaiting_input"]:
+        waiting = [task for task in tasks if task["state"] == "awaiting_input" and task["try_number"] > after]
+        if parked := [task["task_id"] for task in waiting]:
             time.sleep(4)
             return str(parked[0])
         state = client.run(run["dag_id"], run["dag_run_id"])["state"]
@@ -213,6 +241,46 @@ def test_rollback_by_a_person_puts_the_earlier_release_back_and_proves_it(
         assert (served["release"], served["max_abs_diff"] <= 1e-6) == (version, True)
     last = Ledger(running.settings).entries("flight_delay")[-1]
     assert (last.kind, last.actor) == ("rolled_back", "admin")
+
+
+def test_an_alias_moved_by_hand_is_put_back_within_one_run_of_the_monitoring(
+    running: Running, watcher: RunWatcher, summary: dict[str, Any]
+) -> None:
+    if (release := Releases(running.settings).in_force("flight_duration")) is None:
+        pytest.skip("the second use case has no release")
+    delete_alias("flight_duration", "champion", settings=running.settings)
+    run = watcher.client.trigger("flight_duration_monitor", partition_key="2013-03")
+    watcher.client.wait_run("flight_duration_monitor", run["dag_run_id"], patience_s=180)
+    report = watcher.client.xcom("flight_duration_monitor", run["dag_run_id"], "reconcile_registry")
+    assert get_aliases("flight_duration", settings=running.settings)["champion"] == release.registry_version
+    (correction,) = report["corrections"]
+    assert (correction["alias"], correction["found"]) == ("champion", "nothing")
+    entry = Ledger(running.settings).entries("flight_duration", kinds=("alias_corrected",))[-1]
+    assert (entry.seq, entry.actor) == (correction["entry"], "system")
+
+
+def test_a_rollback_by_the_command_line_needs_a_login_and_bears_its_name(
+    running: Running, tmp_path: Path, summary: dict[str, Any]
+) -> None:
+    environ = {**running.environ, "XDG_CONFIG_HOME": str(tmp_path)}
+    in_force = Releases(running.settings).in_force("flight_delay")
+    assert in_force is not None
+    words = ["rollback", "flight_delay", "--to", str(in_force.version), "--because", "trying it", "--json"]
+
+    def run(*command: str, answer: str = "") -> subprocess.CompletedProcess[str]:
+        argv = [sys.executable, "-m", "millrace.cli.main", *command]
+        return subprocess.run(argv, env=environ, input=answer, capture_output=True, text=True, timeout=60, check=False)
+
+    refused = run(*words)
+    assert (refused.returncode, "There is no token of yours" in refused.stderr) == (1, True)
+    login = run("login", "--user", "operator", answer=f"{read_password(running.layout, 'operator')}\n")
+    assert (login.returncode, "as operator" in login.stdout) == (0, True), login.stderr
+    for version, reason in ((1, "trying it"), (in_force.version, "and back")):
+        done = run("rollback", "flight_delay", "--to", str(version), "--because", reason, "--json")
+        told = orjson.loads(done.stdout.splitlines()[-1])
+        assert (told["release"], told["pending"], told["max_abs_diff"] <= 1e-6) == (version, [], True)
+    moved = Ledger(running.settings).entries("flight_delay", kinds=("rolled_back",))
+    assert {entry.actor for entry in moved if entry.payload["reason"] in {"trying it", "and back"}} <= {"operator"}
 
 
 def test_a_failing_stage_is_named_with_its_log(running: Running, watcher: RunWatcher) -> None:

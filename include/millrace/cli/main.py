@@ -14,10 +14,14 @@ from millrace.cli import (
     demo,
     environment,
     features,
+    importing,
     ledger,
+    lineage,
+    login,
     quarantine,
     rebuild,
     replay,
+    rollback,
     stack,
     waiver,
 )
@@ -38,9 +42,14 @@ _app.command("demo")(demo.demo)
 _app.command("check")(check.check)
 _app.command("replay")(replay.replay)
 _app.command("rebuild")(rebuild.rebuild)
+_app.command("import")(importing.import_)
 _app.command("waive")(waiver.waive)
+_app.command("rollback")(rollback.rollback)
+_app.command("login")(login.login)
+_app.command("logout")(login.logout)
 _app.add_typer(quarantine.app, name="quarantine")
 _app.add_typer(ledger.app, name="ledger")
+_app.add_typer(lineage.app, name="lineage")
 _app.add_typer(contract.app, name="contract")
 _app.add_typer(features.app, name="features")
 _app.add_typer(environment.app, name="environment")

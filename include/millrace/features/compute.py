@@ -36,6 +36,9 @@ _FORMAT = 2  # part of every input digest: raise it where the same inputs give o
 _NOT_ROWS = {"description", "owners", "tags", "freshness_hours", "ttl_hours"}
 """Keys of the spec that rows do not follow from."""
 
+CLEAN_NOTE = "clean."
+"""What the notes on a write of features begin with that tell the version of a source's clean table."""
+
 Inputs = Mapping[str, Mapping[str, str]]
 """Source → partition → digest of the clean rows that are there."""
 
@@ -60,7 +63,8 @@ def build_table(
         FeatureError: no such table, no clean rows, or a transformation that does not return what the spec declares.
     """
     made_by = read_transformation(domain, name, folder)
-    inputs = read_inputs(domain, made_by, partition, lake=lake, told=True)
+    read = read_snapshots(domain, made_by, partition, lake=lake, told=True)
+    inputs = _digests(read)
     digest = input_digest(made_by, inputs, partition)
     key = "" if made_by.table.static else partition
     target = Table(lake, domain.feature_table(name))
@@ -68,7 +72,7 @@ def build_table(
         log.info("%s %s: inputs unchanged, nothing computed", target.name, key)
         return known
     rows = _rows(domain, made_by, inputs, partition, lake=lake, scratch=scratch)
-    return target.replace(rows, partition=key, digest=digest, evolve=True)
+    return target.replace(rows, partition=key, digest=digest, evolve=True, note=_versions(read))
 
 
 def find_table(domain: DomainSpec, name: str, partition: str, *, lake: str, folder: Path) -> DatasetRef | None:
@@ -125,10 +129,19 @@ def input_digest(made_by: Transformation, inputs: Inputs, partition: str) -> str
     )
 
 
-def read_inputs(
-    domain: DomainSpec, made_by: Transformation, partition: str, *, lake: str, told: bool = False
-) -> dict[str, dict[str, str]]:
+def read_inputs(domain: DomainSpec, made_by: Transformation, partition: str, *, lake: str) -> dict[str, dict[str, str]]:
     """The clean rows a transformation reads for a partition: source → partition → digest of those that are there.
+
+    Raises:
+        FeatureError: a source that must have rows of the partition has none.
+    """
+    return _digests(read_snapshots(domain, made_by, partition, lake=lake))
+
+
+def read_snapshots(
+    domain: DomainSpec, made_by: Transformation, partition: str, *, lake: str, told: bool = False
+) -> dict[str, dict[str, DatasetRef]]:
+    """The same as references: source → partition → newest clean rows of those that are there.
 
     Args:
         told: whether a gap in the look-back is logged.
@@ -138,13 +151,13 @@ def read_inputs(
     """
     snapshots = clean_snapshots(domain, lake=lake)
     reached = clean_partitions(domain, partition, made_by.table.look_back_days)
-    found: dict[str, dict[str, str]] = {}
+    found: dict[str, dict[str, DatasetRef]] = {}
     for source in made_by.sources(domain):
         there = snapshots[source]
         if domain.sources[source].static:
-            found[source] = {key: ref.digest for key, ref in sorted(there.items())}
+            found[source] = dict(sorted(there.items()))
             continue
-        found[source] = {item.key: there[item.key].digest for item in reached if item.key in there}
+        found[source] = {item.key: there[item.key] for item in reached if item.key in there}
         if partition not in there and not domain.sources[source].may_be_empty:
             raise FeatureError(
                 f"source {source!r} has no clean rows of {partition}",
@@ -186,6 +199,16 @@ def compile_table(connection: Any, domain: DomainSpec, name: str, folder: Path) 
     made_by = read_transformation(domain, name, folder)
     rows = made_by.run(connection, made_by.sources(domain), domain.partition(domain.first))
     return {column: key_kind(column, rows.schema.field(column).type) for column in made_by.table.entities}
+
+
+def _digests(read: Mapping[str, Mapping[str, DatasetRef]]) -> dict[str, dict[str, str]]:
+    return {source: {key: ref.digest for key, ref in refs.items()} for source, refs in read.items()}
+
+
+def _versions(read: Mapping[str, Mapping[str, DatasetRef]]) -> dict[str, str]:
+    """Version of each clean table at which all the rows read stood, noted on the write for lineage."""
+    newest = {source: max((ref.version for ref in refs.values()), default=-1) for source, refs in read.items()}
+    return {f"{CLEAN_NOTE}{source}": str(version) for source, version in newest.items() if version >= 0}
 
 
 def _rows(

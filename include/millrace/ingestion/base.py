@@ -109,6 +109,10 @@ class Source(Protocol):
         """Where it reads from, for messages and lineage; no secrets."""
         ...
 
+    def places(self, partition: Partition) -> list[str]:
+        """What exactly is read for a partition, such as its files, for lineage; without secrets."""
+        ...
+
     def fingerprint(self, partition: Partition) -> str | None:
         """What names the bytes a reading would see, found out without reading them; None where that cannot be known.
 
@@ -149,6 +153,10 @@ class DeclaredSource(Generic[SpecT_co]):
     def origin(self) -> str:
         """Where it reads from; no secrets."""
         return self.spec.origin
+
+    def places(self, partition: Partition) -> list[str]:
+        """The origin, with the partition's key in its place."""
+        return [self.origin.replace("{partition}", partition.key)]
 
 
 def partition_values(spec: SourceSpec, partition: Partition) -> dict[str, pa.Scalar]:

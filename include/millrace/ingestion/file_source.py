@@ -64,6 +64,10 @@ class FileSource(DeclaredSource[FileSourceSpec]):
         stamps = [_stamp(file) for file in self.files(partition)]
         return None if not stamps or None in stamps else digest_of(stamps)
 
+    def places(self, partition: Partition) -> list[str]:
+        """The URI of each file."""
+        return [file.name for file in self.files(partition)]
+
     def files(self, partition: Partition) -> list[SourceFile]:
         """The files of a partition, by name.
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from millrace.artifact import DatasetRef
@@ -18,6 +20,21 @@ RESTART = "millrace.restart"
 """Mark of a commit that emptied the table and gave it other columns: what was written before it is not there."""
 
 _NOTE = "millrace.note."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Write:
+    """One write of a partition.
+
+    Attributes:
+        ref: what was written.
+        notes: what its writer noted.
+        at: wall time of the commit.
+    """
+
+    ref: DatasetRef
+    notes: Mapping[str, str]
+    at: datetime
 
 
 def properties(
@@ -66,6 +83,12 @@ def newest(table: Any, partition: str) -> dict[str, Any] | None:
 def partition_of(commit: Mapping[str, Any]) -> str:
     """Key of the partition that a commit wrote."""
     return str(commit["millrace.partition"])
+
+
+def write_of(table: str, commit: Mapping[str, Any]) -> Write:
+    """What a commit says of the partition it wrote."""
+    ref, notes = read(table, commit)
+    return Write(ref=ref, notes=notes, at=datetime.fromtimestamp(int(commit["timestamp"]) / 1000, UTC))
 
 
 def read(table: str, commit: Mapping[str, Any]) -> tuple[DatasetRef, dict[str, str]]:

@@ -16,12 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pyarrow as pa
 
 from millrace.artifact import DatasetRef
 from millrace.errors import LakeConflictError, LakeError, LakeUnavailableError
 from millrace.lake import column, commits, file
-from millrace.lake.commits import ATTEMPTS, PARTITION
+from millrace.lake.commits import ATTEMPTS, PARTITION, Write
 from millrace.lake.digest import content_digest
 from millrace.lake.replacement import Replacement
 from millrace.lake.staging import StagedFile
@@ -89,6 +90,12 @@ class Table:
         """Latest version."""
         return int(self.open().version())
 
+    def columns(self, version: int | None = None) -> dict[str, str]:
+        """Column → Delta type of a snapshot; a type of several parts as JSON."""
+        fields = orjson.loads(self.open(version).schema().to_json())["fields"]
+        kinds = {field["name"]: field["type"] for field in fields}
+        return {name: kind if isinstance(kind, str) else orjson.dumps(kind).decode() for name, kind in kinds.items()}
+
     def read(
         self,
         *,
@@ -146,6 +153,11 @@ class Table:
             if commits.partition_of(commit) not in found:
                 found[commits.partition_of(commit)] = commits.read(self.name, commit)[0]
         return found
+
+    def writes(self, version: int | None = None) -> Iterator[Write]:
+        """The writes of partitions up to a version (the latest by default), newest first; none of a missing table."""
+        if version is not None or self.exists():
+            yield from (commits.write_of(self.name, commit) for commit in commits.of_partitions(self.open(version)))
 
     def replace(
         self,

@@ -7,9 +7,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-import orjson
-
 from millrace.local.layout import Layout
+from millrace.local.openlineage import openlineage_options
 from millrace.local.port import LOOPBACK, Ports
 from millrace.local.preload import MODULES, WARM_MODULE
 from millrace.local.secret import ROLES
@@ -33,7 +32,10 @@ SILENCE: dict[str, str] = {
 _LINGER = 3
 """Workers a task slot. A worker that misses the exit of its task process waits for `min_heartbeat_interval` until it is
 free again (seen on 3.3.2: queues of up to 2 s); what runs at once is limited by the default pool."""
-_FOREIGN = ("AIRFLOW", "MLFLOW_", "FEAST_", "OPENLINEAGE_", "GX_", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "PG")
+_FOREIGN = (
+    *("AIRFLOW", "MLFLOW_", "FEAST_", "OPENLINEAGE_", "GX_", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "PG"),
+    "MILLRACE_AIRFLOW_TOKEN",  # a person's own; what the services do is not done by whoever started them
+)
 _PASSED_ON = (
     "LAKE",
     "PACKAGES",
@@ -90,7 +92,13 @@ def common_environment(
 
 
 def airflow_environment(
-    layout: Layout, ports: Ports, databases: Mapping[str, str], secrets: Mapping[str, str], parallelism: int
+    layout: Layout,
+    ports: Ports,
+    databases: Mapping[str, str],
+    secrets: Mapping[str, str],
+    parallelism: int,
+    *,
+    environ: Mapping[str, str],
 ) -> dict[str, str]:
     """Airflow's configuration as environment variables; there is no `airflow.cfg` to edit.
 
@@ -100,6 +108,7 @@ def airflow_environment(
         databases: SQLAlchemy URL by database name.
         secrets: `fernet_key`, `jwt_secret`, `api_secret_key` and the path `passwords_file`.
         parallelism: tasks at once: the slots that the default pool is created with.
+        environ: the caller's environment, which may say where lineage goes.
     """
     url = f"http://{LOOPBACK}:{ports.airflow}"
     sections: dict[str, dict[str, object]] = {
@@ -160,11 +169,7 @@ def airflow_environment(
             "uvicorn_logging_level": "WARNING",
             "namespace_levels": "great_expectations=WARNING alembic=WARNING",
         },
-        "openlineage": {
-            "transport": orjson.dumps({"type": "file", "log_file_path": str(layout.lineage), "append": True}).decode(),
-            "namespace": "millrace",
-            "emission_policy": orjson.dumps([{"scope": {}, "controls": {"include_source_code": False}}]).decode(),
-        },
+        "openlineage": openlineage_options(layout, environ),
     }
     named = {
         f"AIRFLOW__{section.upper()}__{option.upper()}": str(value)

@@ -76,7 +76,7 @@ def prepare(layout: Layout, environ: Mapping[str, str]) -> Installation:
     databases = database_urls(layout)
     common = common_environment(layout, ports, databases, environ)
     common["MILLRACE_SERVING_TOKEN"] = secret.keep_secret(layout.secrets / "serving_token", secret.make_token)
-    airflow = airflow_environment(layout, ports, databases, secrets, _parallelism(environ))
+    airflow = airflow_environment(layout, ports, databases, secrets, _parallelism(environ), environ=environ)
     installation = Installation(
         environment={**common, **airflow},
         addresses={name: common[f"MILLRACE_{name.upper()}_URL"] for name in ("airflow", "mlflow", "serving")},

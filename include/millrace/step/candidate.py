@@ -28,14 +28,14 @@ from millrace.step.recipe import origin_of, record_recipe
 from millrace.step.retrieval import load_functions
 from millrace.step.training import open_training_set
 from millrace.training import FolderRun, Trained, TrainingJob, find_candidate, find_holdout, train_package
+from millrace.training.data.rows import TrainingRows
 from millrace.training.isolation.environment import build_environment
 from millrace.training.isolation.isolated import train_isolated
 from millrace.training.isolation.lock import read_lock
+from millrace.training.isolation.software import code_digest
 from millrace.training.outcome import Outcome, load_outcome, write_trials
 from millrace.training.registry import build_trainer
-from millrace.training.data.rows import TrainingRows
 from millrace.training.run import Curves, alone, go_on, sweep_runs
-from millrace.training.isolation.software import code_digest
 
 if TYPE_CHECKING:
     from millrace.engine import Engine

@@ -7,13 +7,24 @@ from pathlib import Path
 
 from millrace.errors import MillraceError
 from millrace.settings import Settings
-from millrace.spec import DomainSpec, UseCaseSpec, find_leaks, list_specs, load_domain, load_policy, load_use_case
+from millrace.spec import (
+    DomainSpec,
+    PolicySpec,
+    UseCaseSpec,
+    find_leaks,
+    list_specs,
+    load_domain,
+    load_policy,
+    load_use_case,
+)
+from millrace.spec.audit import find_unknown_audited
 
 
 def check_policy_file(tier: str, *, settings: Settings) -> list[str]:
-    """A policy alone: its keys, and that it names each gate once."""
-    load_policy(settings.dags, tier)
-    return []
+    """A policy alone: its keys, that it names each gate once, and that there are such gates with such arguments."""
+    from millrace.evaluation.gate import check_gates_of
+
+    return check_gates_of(load_policy(settings.dags, tier))
 
 
 def check_domain(name: str, *, settings: Settings) -> list[str]:
@@ -44,6 +55,7 @@ def check_contracts(name: str, *, settings: Settings) -> list[str]:
 
 def check_use_case(name: str, *, settings: Settings) -> list[str]:
     """A use case's keys, its domain and entity, its candidates' parameters, the gates of its tier."""
+    from millrace.evaluation.fairness import fairlearn_fault
     from millrace.evaluation.gate import check_policy
 
     use_case = load_use_case(settings.dags, name)
@@ -74,6 +86,9 @@ def check_use_case(name: str, *, settings: Settings) -> list[str]:
     faults += _candidate_faults(use_case, domain, settings)
     faults += _engine_faults(use_case)
     faults += [str(fault) for fault in find_leaks(use_case, domain)]
+    faults += [str(fault) for fault in find_unknown_audited(use_case, domain)]
+    if fault := fairlearn_fault(use_case):
+        faults.append(str(fault))
     policy = load_policy(settings.dags, use_case.tier)
     if len(use_case.candidates) < policy.min_candidates:
         faults.append(
@@ -90,11 +105,24 @@ def check_use_case(name: str, *, settings: Settings) -> list[str]:
     return [*faults, *check_policy(policy, use_case)]
 
 
+def require_gates(use_case: UseCaseSpec, domain: DomainSpec, policy: PolicySpec) -> None:
+    """Refuse a use case whose gates, or columns to tell rows apart by, do not exist; light enough to parse a DAG by.
+
+    Raises:
+        SpecError: names file, key and remedy.
+    """
+    from millrace.evaluation.gate import load_gates
+
+    for fault in find_unknown_audited(use_case, domain):
+        raise fault
+    load_gates(policy, use_case)
+
+
 def _candidate_faults(use_case: UseCaseSpec, domain: DomainSpec, settings: Settings) -> list[str]:
     """What a candidate asks of its trainer, the classes and features it names, and its lock."""
     from millrace.training.check import check_job
-    from millrace.training.job import TrainingJob
     from millrace.training.isolation.lock import read_lock
+    from millrace.training.job import TrainingJob
     from millrace.training.registry import check_candidate
     from millrace.training.tuning.search_space import check_space
 

@@ -14,21 +14,18 @@ from millrace.artifact import DatasetRef, ModelRef, Verdict
 from millrace.document import store_document
 from millrace.errors import EvaluationError, FeatureError, SpecError
 from millrace.evaluation.base import Evaluation
-from millrace.evaluation.evidence import (
-    Estimate,
-    Evidence,
-    Explanation,
-    TimeOrder,
-    evidence_folder,
-    load_evidence,
-    store_evidence,
-)
+from millrace.evaluation.evidence import Evidence, evidence_folder, load_evidence, store_evidence
+from millrace.evaluation.finding import Estimate, TimeOrder
 from millrace.governance.ledger import Ledger
 from millrace.governance.recipe import find_tuning
 from millrace.governance.release import Release, Releases
 from millrace.package import Package, Predictor, TrainingRecord
 from millrace.settings import Settings
 from millrace.spec import DomainSpec, PolicySpec, UseCaseSpec, load_domain
+from millrace.step.attribute import read_attributes
+from millrace.step.examination import explain_challenger, try_challenger
+from millrace.step.imported import compared_partitions, declared_time
+from millrace.step.origin import find_origin
 from millrace.step.released import require_same_question, rows_of_package, spec_of
 
 if TYPE_CHECKING:
@@ -65,11 +62,13 @@ def evaluate_candidates(
 
     Raises:
         EvaluationError: fewer candidates than the policy asks for, of different holdouts, or nothing to measure on.
+        SpecError: a column to tell rows apart by does not exist, or a gate is wrong.
         PackageError: a package is not what its digest says.
-        DocumentError: the recipe of a tuned candidate is not what its digest says.
+        DocumentError: the recipe of a candidate is not what its digest says.
     """
     from millrace.evaluation.assessment import gather_evidence, run_field
     from millrace.evaluation.holdout import make_holdout
+    from millrace.evaluation.latency import latency_of
     from millrace.monitoring.reference import build_reference
     from millrace.step.training import load_training_set
 
@@ -80,11 +79,12 @@ def evaluate_candidates(
         use_case,
         training_set,
         settings=settings,
-        partitions=sorted({key for record in records for key in record.partitions}),
+        partitions=compared_partitions(use_case, domain, training_set, records, partition.key, settings=settings),
         known_until=max((record.known_until for record in records), key=datetime.fromisoformat),
     )
     rows = load_training_set(use_case, training_set, settings=settings, partitions=[partition.key])
-    holdout = make_holdout(use_case, domain, rows, partition.key)
+    attributes = read_attributes(use_case, domain, rows, partition.key, training_set, settings=settings)
+    holdout = make_holdout(use_case, domain, rows, partition.key, attributes=attributes)
     predictors = {ref.candidate: package.predictor() for ref, package in opened}
     release = Releases(settings).champion_for(use_case, partition.end, [ref.digest for ref in candidates])
     champion, reason = _champion(use_case, domain, release, holdout, settings)
@@ -104,10 +104,18 @@ def evaluate_candidates(
         holdout,
         training,
         training_set=training_set,
-        time=_time_order(domain, partition.key, records, training, rows, known_until=training_set.known_until),
-        explanation=_explain(use_case, field.challenger, predictors[challenger.candidate], holdout),
+        time=declared_time(
+            domain,
+            _time_order(domain, partition.key, records, training, rows, known_until=training_set.known_until),
+            next(package.manifest for ref, package in opened if ref == challenger),
+        ),
+        explanation=explain_challenger(use_case, field.challenger.features, predictors[challenger.candidate], holdout),
         reference=build_reference(use_case, training, field.challenger.prediction, settings=settings),
         tuning=_searches(use_case, candidates, settings),
+        stability=try_challenger(use_case, field.challenger.features, predictors[challenger.candidate], holdout),
+        latency=latency_of(challenger.digest, settings),
+        origin=find_origin(use_case.name, challenger.candidate, dict(opened)[challenger], settings),
+        known_late=domain.sources[use_case.entity.source].known_late,
     )
     if evidence.absent:
         log.warning("%s: evaluated without %s, which did not train", use_case.name, ", ".join(evidence.absent))
@@ -306,7 +314,8 @@ def _champion(
         if package.features.service != use_case.features.name:
             own = spec_of(use_case, package)
             holdout = _holdout_of(own, domain, package, holdout, settings)
-        return _contend(CHAMPION, package, package.predictor(), holdout, release.version), ""
+        contender = _contend(CHAMPION, package, package.predictor(), holdout, release.version)
+        return replace(contender, threshold=release.threshold), ""
     except (FeatureError, SpecError) as error:
         return None, f"release {release.version} reads other features: {error.what}"
 
@@ -325,29 +334,6 @@ def _holdout_of(
         raise FeatureError(f"the rows of {partition} changed since the training set was built")
     kept = {name: holdout.table.column(name) for name in ("label", "partition")}
     return replace(holdout, table=pa.table({**{name: rows.column(name) for name in rows.column_names}, **kept}))
-
-
-def _explain(use_case: UseCaseSpec, challenger: Contender, predictor: Predictor, holdout: Holdout) -> Explanation:
-    from millrace.evaluation import explanation
-
-    names = challenger.features
-    count = holdout.table.num_rows
-    rows = explanation.sample_rows(count, explanation.EXPLAINED_ROWS)
-    contributions = predictor.explain(holdout.columns(names, rows))
-    if contributions is not None:
-        return explanation.explain_contributions(names, contributions)
-    rows = explanation.sample_rows(count, explanation.SHUFFLED_ROWS)
-    if use_case.problem == "multiclass":
-        rows = explanation.sample_classes(holdout.label, explanation.SHUFFLED_ROWS)
-    return explanation.explain_permutation(
-        use_case.problem,
-        use_case.evaluation.metric,
-        columns=holdout.columns(names, rows),
-        features=names,
-        label=holdout.label[rows],
-        predict=predictor.predict,
-        seed=use_case.seed,
-    )
 
 
 def _figures(estimate: Estimate) -> dict[str, float]:

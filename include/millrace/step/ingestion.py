@@ -26,6 +26,9 @@ from millrace.step.source import open_source, source_of
 log = logging.getLogger(__name__)
 WHOLE = "whole"
 """Key of a static source's records in the table of records set aside."""
+PLACES = "places"
+"""Name of the note on a raw write that tells the files it was read from."""
+_PLACES_NOTED = 100
 _READINGS = 3
 _PAUSE_S = 1.0
 _READ_BY = 1
@@ -80,11 +83,12 @@ def ingest_partition(
         if known is not None and stamp and known[1].get("stamp") == stamp:
             log.info("%s %s: the source is as it was, nothing read", reader.origin, partition)
             return _report(job, known[0], known[1], changed=False)
+        places = "\n".join(reader.places(job.partition)[:_PLACES_NOTED])
         staged = _stage(job, reader, folder)
         form = _form(job)
         if known is not None and (published := closed_snapshot(job, now)) is not None:
             staged = hold_late(job, published, staged, folder) if known[1].get("form") == form else _merged(staged)
-        return _publish(job, known, staged, {"stamp": stamp, "recipe": recipe, "form": form}, folder)
+        return _publish(job, known, staged, {"stamp": stamp, "recipe": recipe, "form": form, PLACES: places}, folder)
 
 
 def is_current(

@@ -19,16 +19,17 @@ from millrace.governance.recipe import Recipe, load_text, require_recipe
 from millrace.governance.release import Releases
 from millrace.governance.worktree import checked_out
 from millrace.package import Package
+from millrace.package.layout import IMPORTED
 from millrace.settings import Settings
 from millrace.spec import load_domain
 from millrace.step.rebuild_comparison import Comparison, compare_packages, metric_of, predict_rows
 from millrace.step.training import build_training_set, load_training_set, open_training_set
+from millrace.training.data.rows import TrainingRows
 from millrace.training.isolation.environment import Environment, build_environment, own_environment
 from millrace.training.isolation.isolated import Place, own_code, work
-from millrace.training.job import TrainingJob
-from millrace.training.data.rows import TrainingRows
-from millrace.training.run import LooseRun, go_on
 from millrace.training.isolation.software import lock_text, matches, require_pinned
+from millrace.training.job import TrainingJob
+from millrace.training.run import LooseRun, go_on
 
 log = logging.getLogger(__name__)
 
@@ -94,11 +95,17 @@ def rebuild_release(
     """
     started = time.monotonic()
     release = Releases(settings).get(use_case, version)
+    recorded = _open(release.package, settings)
+    if recorded is not None and recorded.manifest.trainer == IMPORTED:
+        raise RebuildError(
+            f"release {version} of {use_case!r} was trained elsewhere: {recorded.manifest.params['source']}",
+            where=f"package {release.package[:12]}",
+            remedy="import it again from there; here is nothing to train it by",
+        )
     recipe = require_recipe(release.package, settings)
     require_pinned(recipe.libraries)
     text = load_text(recipe.job, settings).encode()
     job = TrainingJob.from_bytes(text, where=f"recipe {recipe.digest}")
-    recorded = _open(release.package, settings)
     ref = DatasetRef.from_dict(recipe.training_set)
     if on:
         job, ref = _move(job, on, settings=settings)

@@ -17,8 +17,8 @@ from millrace.governance.tuning_record import TrialPoint, TuningRecord
 from millrace.lake import Table
 from millrace.package import Package
 from millrace.settings import Settings
-from millrace.training.job import TrainingJob
 from millrace.training.isolation.software import installed_pins
+from millrace.training.job import TrainingJob
 
 if TYPE_CHECKING:
     from millrace.training.tuning.tune import Tuned

@@ -67,3 +67,30 @@ def replay_form(domain: DomainSpec) -> dict[str, Param]:
             description="For a correction only: its name in the folder corrections of the installation's state.",
         ),
     }
+
+
+def import_form() -> dict[str, Param]:
+    """What a person says about a model that was trained elsewhere."""
+    return {
+        "source": Param(
+            "",
+            type="string",
+            minLength=3,
+            title="Model",
+            description="Path of an ONNX, skops, xgboost or lightgbm file or of an MLflow model, where the task runs; "
+            "or an address such as models:/name/3.",
+        ),
+        "signature": Param(
+            None,
+            type=["null", "string", "object"],
+            title="Signature",
+            description="The declared signature as JSON, or the path of its file.",
+        ),
+        "holdout": Param(
+            "",
+            type="string",
+            minLength=4,
+            title="Holdout partition",
+            description="Partition with labels that it is measured on, such as 2013-03.",
+        ),
+    }

@@ -1,20 +1,10 @@
-"""Documentation of the DAGs, as the grid shows it, and the body of an approval request."""
+"""Documentation of the DAGs, as the grid shows it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from millrace.spec import DomainSpec, PolicySpec, UseCaseSpec
-
-APPROVAL_BODY = """
-**Challenger** {{ ti.xcom_pull(task_ids='evaluate_candidates')['challenger']['candidate'] }},
-trained through {{ ti.xcom_pull(task_ids='evaluate_candidates')['challenger']['trained_through'] }},
-measured on {{ ti.xcom_pull(task_ids='evaluate_candidates')['challenger']['holdout'] }}.
-
-**Gates** {{ ti.xcom_pull(task_ids='check_gates')['reasons'] | join('; ') }}
-
-[Model card](/millrace/evidence/{{ ti.xcom_pull(task_ids='evaluate_candidates')['evidence'] }}.html)
-"""
 
 
 def data(domain: DomainSpec) -> str:
@@ -73,6 +63,7 @@ Trigger this one by hand: it looks at everything that is there.
 def train(use_case: UseCaseSpec, policy: PolicySpec) -> str:
     """What the training DAG does and what to press."""
     people = {0: "nobody: the gates decide", 1: "one person", 2: "two different people"}[policy.approvals]
+    counts = {"reject": "it counts as rejected", "ask_again": "it is asked again"}[policy.on_timeout]
     return f"""### {use_case.name}: training
 {use_case.description}
 
@@ -88,6 +79,13 @@ one run a candidate under it.
 
 **Skipped from `register_model` on** means that the gates refused the challenger; `check_gates` says why, its *Model
 card* shows the figures. The champion goes on serving. **To run it by hand:** trigger it with a partition key.
+
+**A request for approval** waits under *Required Actions*. Neither an owner ({", ".join(use_case.owners)}) nor whoever
+started the run may approve; of a run that nobody started, that is the last committer of the use case. An answer that
+does not count opens a new request by itself. Without an answer within {policy.approval_timeout_hours:g} hours {counts}.
+
+**Red as *stale*** means that another release became the champion meanwhile: `request_evaluation` has asked for a new
+run of the same partition, which compares with that one.
 """
 
 
@@ -120,6 +118,10 @@ reasons as *Not fresh* and *Freshness is not known*; run `{use_case.domain}_data
 difference is a fault or a late correction that the online store has not got yet: *Skew report* names feature, key and
 both values. What differs is named among the reasons, as *Skew:* over a share of {rules.skew_share:g}, and never
 retrains.
+
+`reconcile_registry` holds MLflow's aliases *champion* and *challenger* and the pointer of the online service against
+the ledger. What somebody moved by hand is written to the ledger, told by the connection `millrace_alerts`, and put
+back; its log and its *verdict* say what it was. To serve another release, run `{use_case.name}_rollback`.
 """
 
 
@@ -130,4 +132,27 @@ Puts an earlier release back in force: package, feature service, threshold and d
 the online service load it and proves it with golden rows.
 
 **Press** *Trigger*, give the release's number (empty: the one before) and why. The ledger keeps your name and reason.
+The same by the command line, in seconds: `millrace rollback {use_case.name} --to <number> --because "<why>"`.
 """
+
+
+def imports(use_case: UseCaseSpec, policy: PolicySpec) -> str:
+    """What the import DAG does and what to press."""
+    return f"""### {use_case.name}: a model from elsewhere
+{use_case.description}
+
+An ONNX file, an MLflow model, a skops file or a booster's own file becomes a candidate: it is held against the feature
+service by its declared signature, sealed, and judged on the same holdout, by the same gates ({policy.tier} risk) and
+people as a model that is trained here. Beside it train {", ".join(beside_import(use_case, policy)) or "none"}: the
+gates compare with them.
+
+**Trigger it** with the model, its signature and a holdout; `millrace import` does so too. Whoever starts it may not
+approve it. **`import_model` is red** where file and signature do not fit: its log says what, and nothing is kept.
+"""
+
+
+def beside_import(use_case: UseCaseSpec, policy: PolicySpec) -> list[str]:
+    """Candidates that train beside an imported model: baselines, then more up to the number the policy asks for."""
+    ranked = sorted(use_case.candidates, key=lambda name: use_case.candidates[name].trainer != "baseline")
+    count = max(policy.min_candidates - 1, sum(item.trainer == "baseline" for item in use_case.candidates.values()))
+    return ranked[:count]

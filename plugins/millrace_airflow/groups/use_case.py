@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import DAG, Param, PartitionedAssetTimetable
+from airflow.sdk import DAG, Param, PartitionedAssetTimetable, TriggerRule
 
 from millrace.settings import settings
 from millrace.spec import load_domain, load_policy, load_use_case
+from millrace.step.check import require_gates
 from millrace_airflow.assets import features_of, on_condition, predictions_of, retrain_request_of
 from millrace_airflow.groups import text
+from millrace_airflow.groups.form import import_form
 from millrace_airflow.groups.resource import resource_classes
+from millrace_airflow.operators.approval import (
+    ApproveReleaseOperator,
+    RequestApprovalOperator,
+    RequestEvaluationOperator,
+)
 from millrace_airflow.operators.base import MillraceOperator
 from millrace_airflow.operators.deployment import DeployReleaseOperator, VerifyDeploymentOperator
 from millrace_airflow.operators.evaluation import CheckGatesOperator, EvaluateCandidatesOperator
-from millrace_airflow.operators.governance import (
-    ApproveReleaseOperator,
-    RegisterModelOperator,
-    ReleaseModelOperator,
-    RequestApprovalOperator,
-    RollbackReleaseOperator,
-)
+from millrace_airflow.operators.governance import RegisterModelOperator, ReleaseModelOperator, RollbackReleaseOperator
+from millrace_airflow.operators.importing import ImportModelOperator
 from millrace_airflow.operators.monitoring import (
     DecideRetrainingOperator,
     JoinLabelsOperator,
@@ -29,6 +32,7 @@ from millrace_airflow.operators.monitoring import (
     MeasureFreshnessOperator,
     MeasurePerformanceOperator,
     MeasureSkewOperator,
+    ReconcileRegistryOperator,
 )
 from millrace_airflow.operators.scoring import ScorePartitionOperator
 from millrace_airflow.operators.training import FAILURE, BuildTrainingSetOperator, TrainModelOperator
@@ -36,6 +40,7 @@ from millrace_airflow.retry import RETRIES
 
 _HOLDOUT = "{{ params.holdout or partition_key or '' }}"
 _LONGEST = timedelta(hours=4)
+_ALL = TriggerRule.ALL_SUCCESS
 
 
 class UseCaseDags:
@@ -50,6 +55,7 @@ class UseCaseDags:
         self.spec = load_use_case(folder, name)
         self.domain = load_domain(folder, self.spec.domain)
         self.policy = load_policy(folder, self.spec.tier)
+        require_gates(self.spec, self.domain, self.policy)
 
     # --- DAGs
 
@@ -87,7 +93,7 @@ class UseCaseDags:
         return self._dag(
             "monitor",
             schedule=PartitionedAssetTimetable(assets=predictions_of(self.spec)),
-            description="Join labels, measure drift and performance, decide whether to train again.",
+            description="Join labels, measure drift and performance, decide whether to train again; put aliases back.",
             doc_md=text.monitor(self.spec),
             max_active_runs=1,
         )
@@ -118,6 +124,17 @@ class UseCaseDags:
             },
         )
 
+    def import_dag(self) -> DAG:
+        """`<uc>_import`: started by a person, with a model that was trained elsewhere."""
+        return self._dag(
+            "import",
+            schedule=None,
+            description="Take a model from elsewhere in, and judge it like one that is trained here.",
+            doc_md=text.imports(self.spec, self.policy),
+            max_active_runs=1,
+            params=import_form(),
+        )
+
     def _dag(self, kind: str, **kwargs: Any) -> DAG:
         return DAG(
             dag_id=f"{self.spec.name}_{kind}",
@@ -134,11 +151,31 @@ class UseCaseDags:
         """Labels and features, point in time."""
         return BuildTrainingSetOperator(task_id="build_training_set", use_case=self.spec.name, partition=_HOLDOUT)
 
-    def train_candidates(self, training_set: BuildTrainingSetOperator) -> list[Any]:
+    def import_model(self, training_set: BuildTrainingSetOperator) -> ImportModelOperator:
+        """The model from elsewhere that the run was started with."""
+        return ImportModelOperator(
+            task_id="import_model",
+            use_case=self.spec.name,
+            partition=_HOLDOUT,
+            source="{{ params.source }}",
+            signature="{{ params.signature | tojson }}",
+            training_set=training_set.output,
+        )
+
+    def train_beside(self, training_set: BuildTrainingSetOperator) -> list[Any]:
+        """The candidates that an imported model is compared with: baselines, and as many as the policy asks for."""
+        return self.train_candidates(training_set, only=text.beside_import(self.spec, self.policy))
+
+    def train_candidates(self, training_set: BuildTrainingSetOperator, *, only: Sequence[str] = ()) -> list[Any]:
         """One mapped task a candidate, in one operator for each class of resources.
 
         Airflow maps arguments, never a queue, a pool or an executor's configuration.
+
+        Args:
+            training_set: the task that builds it.
+            only: candidates to train; all where none is named.
         """
+        candidates = {name: spec for name, spec in self.spec.candidates.items() if not only or name in only}
         return [
             TrainModelOperator.partial(
                 task_id=needs.task_id,
@@ -148,20 +185,23 @@ class UseCaseDags:
                 map_index_template="{{ candidate }}",
                 **needs.arguments,
             ).expand(candidate=list(needs.candidates))
-            for needs in resource_classes(self.spec.candidates, longest=_LONGEST)
+            for needs in resource_classes(candidates, longest=_LONGEST)
         ]
 
     def evaluate_candidates(
         self, training_set: BuildTrainingSetOperator, candidates: list[Any]
     ) -> EvaluateCandidatesOperator:
-        """All candidates and the champion on the holdout."""
+        """All candidates and the champion on the holdout; without an imported model there is nothing to evaluate."""
+        imported = [task for task in candidates if isinstance(task, ImportModelOperator)]
+        trained = [task for task in candidates if not isinstance(task, ImportModelOperator)]
         return EvaluateCandidatesOperator(
             task_id="evaluate_candidates",
             use_case=self.spec.name,
             partition=_HOLDOUT,
             training_set=training_set.output,
-            candidates=[task.output for task in candidates],
-            failures=[task.output[FAILURE] for task in candidates],
+            candidates=[*([task.output] for task in imported), *(task.output for task in trained)],
+            failures=[task.output[FAILURE] for task in trained],
+            **({"expected": text.beside_import(self.spec, self.policy), "trigger_rule": _ALL} if imported else {}),
         )
 
     def check_gates(self, evaluation: EvaluateCandidatesOperator) -> CheckGatesOperator:
@@ -187,31 +227,42 @@ class UseCaseDags:
         evaluation: EvaluateCandidatesOperator,
         verdict: CheckGatesOperator,
         registered: RegisterModelOperator,
+        *,
+        again: bool = True,
     ) -> ApproveReleaseOperator:
-        """As many people as the policy asks for, one after the other; then the approval in the ledger."""
-        requests: list[RequestApprovalOperator] = []
+        """As many people as the policy asks for, one after the other; then the ledger is asked whether they allow it.
+
+        Args:
+            evaluation: the task that made the evidence.
+            verdict: the task that held it against the gates.
+            registered: the task that registered the challenger.
+            again: whether evidence that went stale while people were asked is made anew by itself.
+        """
+        last: Any = registered
         for number in range(1, self.policy.approvals + 1):
             request = RequestApprovalOperator(
                 task_id=f"request_approval_{number}",
                 use_case=self.spec.name,
                 subject=f"Release a new {self.spec.name}? (approval {number} of {self.policy.approvals})",
-                body=text.APPROVAL_BODY,
                 evaluation=evaluation.output,
+                verdict=verdict.output,
                 params={"comment": Param("", type="string", title="Comment", description="Goes to the ledger.")},
                 timeout_hours=self.policy.approval_timeout_hours,
+                again=again,
                 owner=self.spec.owners[0],
             )
-            (requests[-1] if requests else registered) >> request
-            requests.append(request)
-        return ApproveReleaseOperator(
+            last >> request
+            last = request
+        approval = ApproveReleaseOperator(
             task_id="approve_release",
             use_case=self.spec.name,
             partition=_HOLDOUT,
             evaluation=evaluation.output,
             verdict=verdict.output,
-            registered=registered.output,
-            responses=[request.output for request in requests],
+            again=again,
         )
+        last >> approval
+        return approval
 
     def release_model(
         self,
@@ -219,9 +270,19 @@ class UseCaseDags:
         verdict: CheckGatesOperator,
         registered: RegisterModelOperator,
         approval: ApproveReleaseOperator,
+        *,
+        again: bool = True,
     ) -> ReleaseModelOperator:
-        """The challenger becomes the champion."""
-        return ReleaseModelOperator(
+        """The challenger becomes the champion; where its evidence went stale, a new run for the partition is asked for.
+
+        Args:
+            evaluation: the task that made the evidence.
+            verdict: the task that held it against the gates.
+            registered: the task that registered the challenger.
+            approval: the task that asked whether it is allowed.
+            again: whether stale evidence is made anew by itself; the same as of the approval.
+        """
+        release = ReleaseModelOperator(
             task_id="release_model",
             use_case=self.spec.name,
             partition=_HOLDOUT,
@@ -229,7 +290,17 @@ class UseCaseDags:
             verdict=verdict.output,
             registered=registered.output,
             approval=approval.output,
+            again=again,
         )
+        if again:
+            release >> RequestEvaluationOperator(
+                task_id="request_evaluation",
+                use_case=self.spec.name,
+                partition=_HOLDOUT,
+                trigger_rule=TriggerRule.ONE_FAILED,
+                outlets=[retrain_request_of(self.spec)],
+            )
+        return release
 
     # --- tasks of deployment and rollback
 
@@ -279,6 +350,10 @@ class UseCaseDags:
     def measure_skew(self) -> MeasureSkewOperator:
         """Of sampled online rows, against the lake as of the same instant."""
         return MeasureSkewOperator(task_id="measure_skew", use_case=self.spec.name)
+
+    def reconcile_registry(self) -> ReconcileRegistryOperator:
+        """What names the champion, held against the ledger and put back; nothing waits for it."""
+        return ReconcileRegistryOperator(task_id="reconcile_registry", use_case=self.spec.name)
 
     def decide_retraining(
         self, drift: MeasureDriftOperator, performance: MeasurePerformanceOperator, *beside: MillraceOperator

@@ -10,6 +10,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from millrace_airflow.assets import requests_of
 from millrace_airflow.connections import airflow_connections
+from millrace_airflow.lineage import asset, place
 from millrace_airflow.operators.base import DomainOperator, tell_verdict
 from millrace_airflow.triggers.receipt import give_receipts
 
@@ -31,13 +32,18 @@ class FindArrivalsOperator(DomainOperator):
         from millrace.step.arrival import find_arrivals
 
         payloads = _payloads(context)
+        domain = self.domain_spec()
         report = find_arrivals(
-            self.domain_spec(),
+            domain,
             _named([payload for told in payloads.values() for payload in told]),
             settings=self.settings,
             connections=airflow_connections,
             now=datetime.now(UTC),
         )
+        self.lineage.inputs += [
+            place(source.origin) for source in domain.sources.values() if getattr(source, "watch", False)
+        ]
+        self.lineage.outputs += [asset(requests_of(domain).name, key) for key in report.partitions]
         tell_verdict(context, report.line)
         numbers = {asset: [payload["number"] for payload in told] for asset, told in payloads.items()}
         give_receipts(context["asset_state_store"], numbers)
@@ -60,6 +66,7 @@ class RequestPartitionOperator(DomainOperator):
         if context["ti"].get_dag(data).is_paused:
             raise AirflowFailException(f"{data} is paused and would not run {key}: unpause it, then clear this task")
         context["outlet_events"][requests_of(domain)].add_partitions(key)
+        self.lineage.outputs.append(asset(requests_of(domain).name, key))
         return key
 
 

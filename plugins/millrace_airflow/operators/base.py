@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from airflow.sdk import BaseOperator, BaseOperatorLink
 
 from millrace.artifact import DatasetRef
-from millrace.errors import SpecError
+from millrace.errors import ReleaseRefusedError, SpecError
 from millrace.settings import Settings, settings
 from millrace.spec import DomainSpec, PolicySpec, UseCaseSpec, load_domain, load_policy, load_use_case
 from millrace_airflow.lineage import Lineage
@@ -60,13 +60,17 @@ class MillraceOperator(BaseOperator):
             )
         return self.partition
 
-    def note_read(self, *refs: DatasetRef | None) -> None:
-        """Note snapshots read, for OpenLineage."""
-        self.lineage.read(self.settings.lake, *(ref for ref in refs if ref is not None))
+    def note_read(self, *refs: DatasetRef | None, assertions: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Note snapshots read, for OpenLineage, with the expectations that they were held against."""
+        self.lineage.read(self.settings.lake, *(ref for ref in refs if ref is not None), assertions=assertions)
 
     def note_wrote(self, *refs: DatasetRef | None) -> None:
         """Note snapshots written, for OpenLineage."""
         self.lineage.wrote(self.settings.lake, *(ref for ref in refs if ref is not None))
+
+    def note_tables(self, *names: str, partition: str = "") -> None:
+        """Note tables read as they are now, for OpenLineage: one partition of them, or all."""
+        self.lineage.read_tables(self.settings.lake, names, partition)
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
         """What OpenLineage's provider asks a custom operator for."""
@@ -123,6 +127,25 @@ class UseCaseOperator(MillraceOperator):
     def policy_spec(self) -> PolicySpec:
         """The policy of the use case's tier."""
         return load_policy(self.settings.dags, self.use_case_spec().tier)
+
+
+def handed_on(value: Any, what: str) -> Mapping[str, Any]:
+    """What an earlier task handed on.
+
+    Args:
+        value: the task's XCom.
+        what: its name, for people.
+
+    Raises:
+        ReleaseRefusedError: the task handed on nothing.
+    """
+    if isinstance(value, Mapping):
+        return value
+    raise ReleaseRefusedError(
+        f"no {what} was handed on: the task that gives it was skipped, cleared or marked a success by hand",
+        where="release",
+        remedy="clear that task and let it run; nothing goes on without what it finds",
+    )
 
 
 def acting_user(context: Mapping[str, Any]) -> str:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from millrace.artifact import DatasetRef, ModelRef
 from millrace.errors import EvaluationError
+from millrace_airflow.lineage import document, package, release_of
 from millrace_airflow.links import EVIDENCE, ModelCardLink, RunbookLink
 from millrace_airflow.operators.base import UseCaseOperator, tell_verdict
 from millrace_airflow.operators.training import training_run
+
+if TYPE_CHECKING:
+    from millrace.evaluation.base import Evaluation
+
+_TOLD = 1000
 
 
 class EvaluateCandidatesOperator(UseCaseOperator):
@@ -22,17 +28,21 @@ class EvaluateCandidatesOperator(UseCaseOperator):
         training_set: reference of the training set.
         candidates: references of the trained candidates, a sequence for each mapped task.
         failures: name and reason of those that were not trained, likewise.
+        expected: names of the candidates that were to be trained; by default all of the use case.
     """
 
     template_fields: Sequence[str] = ("use_case", "partition", "training_set", "candidates", "failures")
     operator_extra_links: ClassVar[Sequence[Any]] = (ModelCardLink(), RunbookLink())
 
-    def __init__(self, *, training_set: Any, candidates: Any, failures: Any = (), **kwargs: Any) -> None:
+    def __init__(
+        self, *, training_set: Any, candidates: Any, failures: Any = (), expected: Sequence[str] = (), **kwargs: Any
+    ) -> None:
         kwargs.setdefault("trigger_rule", "all_done")
         super().__init__(**kwargs)
         self.training_set = training_set
         self.candidates = candidates
         self.failures = failures
+        self.expected = list(expected)
 
     def execute(self, context: Any) -> dict[str, Any]:
         """Return challenger, champion, figures and the digest of the evidence.
@@ -45,7 +55,7 @@ class EvaluateCandidatesOperator(UseCaseOperator):
 
         use_case, policy = self.use_case_spec(), self.policy_spec()
         models = [ModelRef.from_dict(item) for item in chain.from_iterable(self.candidates) if item]
-        said = self._say_absent({model.candidate for model in models}, list(use_case.candidates))
+        said = self._say_absent({model.candidate for model in models}, self.expected or list(use_case.candidates))
         if said:
             tell_verdict(context, said)
         if len(models) < policy.min_candidates:
@@ -60,9 +70,21 @@ class EvaluateCandidatesOperator(UseCaseOperator):
         evaluation = evaluate_candidates(
             use_case, self.domain_spec(), policy, training_set, models, settings=self.settings
         )
+        self._note(models, evaluation)
         self.links["Model card"] = f"{EVIDENCE}/{evaluation.evidence}.html"
         note_evaluation(use_case, evaluation, settings=self.settings, run_key=training_run(context))
         return evaluation.to_dict()
+
+    def _note(self, models: list[ModelRef], evaluation: Evaluation) -> None:
+        self.lineage.inputs += [package(model) for model in models]
+        if evaluation.champion:
+            champion = {
+                "use_case": self.use_case,
+                "version": evaluation.champion,
+                "package": evaluation.champion_package,
+            }
+            self.lineage.inputs.append(release_of(champion))
+        self.lineage.outputs.append(document("evidence", self.use_case, evaluation.evidence))
 
     def _say_absent(self, trained: set[str], candidates: list[str]) -> str:
         """Which candidates are missing, and why as far as they could say ("" where none is)."""
@@ -96,4 +118,8 @@ class CheckGatesOperator(UseCaseOperator):
         evaluation = Evaluation.from_dict(self.evaluation)
         verdict = check_gates(self.use_case_spec(), self.policy_spec(), evaluation, settings=self.settings)
         self.links["Model card"] = f"{EVIDENCE}/{evaluation.evidence}.html"
+        held = {"assertion": "gates", "success": verdict.passed, "description": "; ".join(verdict.reasons)[:_TOLD]}
+        self.lineage.inputs.append(package(evaluation.challenger, assertions=[held]))
+        self.lineage.inputs.append(document("evidence", self.use_case, evaluation.evidence))
+        self.lineage.outputs.append(document("ledger", f"{self.use_case}/gates_evaluated"))
         return verdict.to_dict()

@@ -7,6 +7,7 @@ from typing import Any
 
 from millrace_airflow.assets import features_of
 from millrace_airflow.connections import airflow_connections
+from millrace_airflow.lineage import asset, online_view
 from millrace_airflow.operators.base import DomainOperator
 
 
@@ -16,10 +17,11 @@ class BuildFeaturesOperator(DomainOperator):
     def execute(self, context: Any) -> list[dict[str, Any]]:
         """Return the references of the feature tables."""
         from millrace.step.features import build_features
+        from millrace.step.noted import clean_behind
 
-        refs = build_features(
-            self.domain_spec(), self.partition_key(), settings=self.settings, connections=airflow_connections
-        )
+        domain = self.domain_spec()
+        refs = build_features(domain, self.partition_key(), settings=self.settings, connections=airflow_connections)
+        self.note_read(*clean_behind(domain, refs, settings=self.settings))
         self.note_wrote(*refs)
         return [ref.to_dict() for ref in refs]
 
@@ -41,8 +43,11 @@ class MaterializeViewOperator(DomainOperator):
         """Return keys written, rows of the view, its high-water mark, and why it was written anew where it was."""
         from millrace.step.materialization import materialize_view
 
-        report = materialize_view(self.domain_spec(), self.view, self.partition_key(), settings=self.settings)
-        self.lineage.outputs.append(("online_store", f"{self.domain}/{self.view}", {}))
+        domain = self.domain_spec()
+        report = materialize_view(domain, self.view, self.partition_key(), settings=self.settings)
+        self.note_tables(domain.feature_table(self.view))
+        mark = report.high_water_mark
+        self.lineage.outputs.append(online_view(self.domain, self.view, rows=report.rows, version=mark))
         return report.to_dict()
 
 
@@ -56,8 +61,12 @@ class MaterializeFeaturesOperator(DomainOperator):
         """Return what was done by view."""
         from millrace.step.materialization import materialize_features
 
-        report = materialize_features(self.domain_spec(), self.partition_key(), settings=self.settings)
-        self.lineage.outputs.append(("online_store", self.domain, {}))
+        domain = self.domain_spec()
+        report = materialize_features(domain, self.partition_key(), settings=self.settings)
+        self.note_tables(*(domain.feature_table(name) for name in domain.feature_tables))
+        self.lineage.outputs += [
+            online_view(self.domain, view.view, rows=view.rows, version=view.high_water_mark) for view in report.views
+        ]
         return report.to_dict()
 
 
@@ -69,5 +78,10 @@ class AnnounceFeaturesOperator(DomainOperator):
 
     def execute(self, context: Any) -> str:
         """Return the partition."""
-        context["outlet_events"][features_of(self.domain_spec())].add_partitions(self.partition_key())
+        domain = self.domain_spec()
+        context["outlet_events"][features_of(domain)].add_partitions(self.partition_key())
+        self.note_tables(
+            *(domain.feature_table(name) for name in domain.feature_tables), partition=self.partition_key()
+        )
+        self.lineage.outputs.append(asset(domain.asset, self.partition_key()))
         return self.partition_key()

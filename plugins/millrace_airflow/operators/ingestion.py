@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from millrace_airflow.connections import airflow_connections
+from millrace_airflow.lineage import place
 from millrace_airflow.operators.base import DomainOperator, tell_verdict
 
 
@@ -25,12 +26,13 @@ class IngestPartitionOperator(DomainOperator):
     def execute(self, context: Any) -> dict[str, Any]:
         """Return the reference of the raw partition, what was set aside, and a line that tells it."""
         from millrace.step.ingestion import ingest_partition
+        from millrace.step.noted import places_of
 
         domain = self.domain_spec()
         report = ingest_partition(
             domain, self.source, self.partition_key(), settings=self.settings, connections=airflow_connections
         )
-        self.lineage.inputs.append(("source", domain.sources[self.source].origin, {}))
+        self.lineage.inputs += [place(uri) for uri in places_of(domain, report, settings=self.settings)]
         self.note_wrote(report.raw, report.rejected)
         tell_verdict(context, report.line)
         return report.to_dict()

@@ -84,9 +84,16 @@ class ReplayQuarantineOperator(DomainOperator):
             corrections=correction_file(corrections, self.settings) if corrections else None,
         )
         context["ti"].xcom_push(key=STALE, value=list(report.stale))
+        self._note(list(report.stale))
         plain = report.to_dict()
         tell_verdict(context, _line(plain, len(report.stale)))
         return plain
+
+    def _note(self, changed: list[str]) -> None:
+        """Raw rows and quarantine were judged; the clean rows of the partitions that changed were written."""
+        domain = self.domain_spec()
+        self.note_tables(domain.raw_table(self.source), domain.quarantine_table(self.source))
+        self.lineage.write_tables(self.settings.lake, domain.clean_table(self.source), changed)
 
     def _check(self) -> str:
         """Name of the file of corrections, "" where none is meant."""
@@ -134,7 +141,9 @@ class ListStalePartitionsOperator(DomainOperator):
         """
         from millrace.step.stale import stale_features
 
-        stale = stale_features(self.domain_spec(), list(self.changed), settings=self.settings)
+        domain = self.domain_spec()
+        stale = stale_features(domain, list(self.changed), settings=self.settings)
+        self.note_tables(*(domain.feature_table(name) for name in domain.feature_tables))
         if not stale:
             raise AirflowSkipException("no clean rows changed, so nothing downstream is stale")
         most = conf.getint("core", "max_map_length")

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from millrace.artifact import DatasetRef
 from millrace.errors import MillraceError
 from millrace_airflow.connections import airflow_connections
+from millrace_airflow.lineage import package
 from millrace_airflow.links import RegistryLink, RunbookLink
 from millrace_airflow.operators.base import UseCaseOperator, tell_verdict
 
@@ -22,6 +23,7 @@ class BuildTrainingSetOperator(UseCaseOperator):
     def execute(self, context: Any) -> dict[str, Any]:
         """Return the reference of the training set."""
         from millrace.governance.policy import fix_policy
+        from millrace.step.noted import tables_of
         from millrace.step.training import build_training_set
 
         use_case = self.use_case_spec()
@@ -29,6 +31,7 @@ class BuildTrainingSetOperator(UseCaseOperator):
         ref = build_training_set(
             use_case, self.domain_spec(), self.partition_key(), settings=self.settings, connections=airflow_connections
         )
+        self.note_tables(*tables_of(use_case, self.domain_spec()))
         self.note_wrote(ref)
         return ref.to_dict()
 
@@ -82,7 +85,7 @@ class TrainModelOperator(UseCaseOperator):
         except Exception as error:
             self._tell_failure(context, error)
             raise
-        self.lineage.outputs.append(("package", f"{model.use_case}/{model.candidate}", {"version": model.digest}))
+        self.lineage.outputs.append(package(model))
         self.links["MLflow"] = f"{self.settings.mlflow_url}/#/runs/{model.run_id}" if model.run_id else ""
         return model.to_dict()
 

@@ -16,8 +16,9 @@ from tests.unit.governance.proposal import Case, lay_mlflow
 from millrace.artifact import DatasetRef
 from millrace.errors import RegistryError, RegistryUnavailableError
 from millrace.registry.base import RunContent, TrainingInput
+from millrace.registry.mlflow_alias import get_aliases, set_alias
 from millrace.registry.mlflow_client import connect
-from millrace.registry.mlflow_registry import get_aliases, register_version, set_alias
+from millrace.registry.mlflow_registry import register_version
 from millrace.registry.mlflow_tracking import log_candidate, log_failure, note_training_run
 from millrace.registry.requirement import requirements_of
 from millrace.settings import Settings
@@ -265,10 +266,11 @@ def test_requirements_are_pinned_from_the_manifest(tmp_path: Path) -> None:
 def test_a_request_to_the_server_does_not_load_feast() -> None:
     code = (
         "import sys\nfrom millrace.settings import Settings\n"
-        "from millrace.registry.mlflow_registry import get_aliases\n"
+        "from millrace.registry.mlflow_client import answering, connect\n"
         "from millrace.errors import RegistryUnavailableError\n"
         "s = Settings.load({'MILLRACE_VAR': sys.argv[1], 'MILLRACE_MLFLOW_URL': 'http://127.0.0.1:9'})\n"
-        "try: get_aliases('x', settings=s)\n"
+        "try:\n"
+        "    with answering('x', s): connect(s).get_registered_model('x')\n"
         "except RegistryUnavailableError: print('feast' in sys.modules, 'torch' in sys.modules)"
     )
     environment = {**os.environ, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}

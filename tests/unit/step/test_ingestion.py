@@ -248,6 +248,9 @@ class Flaky:
     def fingerprint(self, partition: object) -> None:
         return None
 
+    def places(self, partition: object) -> list[str]:
+        return [self.origin]
+
     def read(self, partition: object) -> Flaky:
         return self
 
