@@ -30,8 +30,9 @@ from millrace.spec import CandidateSpec, DomainSpec, UseCaseSpec, load_domain, l
 from millrace.step.candidate import open_job
 from millrace.step.feature_registry import apply_features
 from millrace.step.features import build_features
-from millrace.step.training import build_training_set, load_training_set
+from millrace.step.training import build_training_set
 from millrace.training import TrainingJob, train_package
+from millrace.training.data.training_set import load_training_set
 from millrace.training.tuning.tune import tune
 
 pytestmark = [pytest.mark.integration, pytest.mark.full]
@@ -140,7 +141,7 @@ def test_each_boosted_candidate_beats_logistic_regression_on_the_next_month_of_f
     flights: tuple[UseCaseSpec, DomainSpec, Settings, Any], candidate: str
 ) -> None:
     use_case, domain, settings, ref = flights
-    later = load_training_set(use_case, ref, settings=settings, partitions=[clean.PARTITIONS[-1]])
+    later = load_training_set(use_case, ref, lake=settings.lake, partitions=[clean.PARTITIONS[-1]])
     label = later.column("label").to_numpy().astype(np.float64)
     blocks = day_blocks(later.column("event_timestamp").to_numpy(), domain.timezone, rounds=500, seed=use_case.seed)
     found = {}

@@ -29,8 +29,9 @@ from millrace.step.candidate import train_candidate
 from millrace.step.features import build_features
 from millrace.step.rebuild import rebuild_release
 from millrace.step.recipe import origin_of, record_recipe
-from millrace.step.training import build_training_set, open_training_set
+from millrace.step.training import build_training_set
 from millrace.training import LooseRun, TrainingJob
+from millrace.training.data.training_set import open_training_set
 from millrace.training.isolation.environment import Environment, environment_digest
 from millrace.training.isolation.isolated import Place, own_code, work
 from millrace.training.isolation.software import NO_DISTRIBUTION
@@ -83,7 +84,7 @@ class Installation:
         rows = open_training_set(
             self.use_case,
             self.training_set,
-            settings=self.settings,
+            lake=self.settings.lake,
             through=PARTITIONS[-2],
             known_until=self.job.known_until,
         )

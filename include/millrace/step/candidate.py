@@ -26,9 +26,9 @@ from millrace.spec import DomainSpec, UseCaseSpec
 from millrace.step.engine import engine_for
 from millrace.step.recipe import origin_of, record_recipe
 from millrace.step.retrieval import load_functions
-from millrace.step.training import open_training_set
 from millrace.training import FolderRun, Trained, TrainingJob, find_candidate, find_holdout, train_package
 from millrace.training.data.rows import TrainingRows
+from millrace.training.data.training_set import open_training_set
 from millrace.training.isolation.environment import build_environment
 from millrace.training.isolation.isolated import train_isolated
 from millrace.training.isolation.lock import read_lock
@@ -159,7 +159,7 @@ def open_job(
     rows = open_training_set(
         use_case,
         training_set,
-        settings=settings,
+        lake=settings.lake,
         through=holdout.shift(-1).key,
         known_until=job.known_until,
         hidden=features.hidden,

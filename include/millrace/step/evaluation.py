@@ -70,7 +70,7 @@ def evaluate_candidates(
     from millrace.evaluation.holdout import make_holdout
     from millrace.evaluation.latency import latency_of
     from millrace.monitoring.reference import build_reference
-    from millrace.step.training import load_training_set
+    from millrace.training.data.training_set import load_training_set
 
     partition = domain.partition(_common_holdout(use_case, policy, candidates))
     opened = [(ref, _open(ref.digest, settings)) for ref in sorted(candidates, key=lambda item: item.candidate)]
@@ -78,11 +78,11 @@ def evaluate_candidates(
     training = load_training_set(
         use_case,
         training_set,
-        settings=settings,
+        lake=settings.lake,
         partitions=compared_partitions(use_case, domain, training_set, records, partition.key, settings=settings),
         known_until=max((record.known_until for record in records), key=datetime.fromisoformat),
     )
-    rows = load_training_set(use_case, training_set, settings=settings, partitions=[partition.key])
+    rows = load_training_set(use_case, training_set, lake=settings.lake, partitions=[partition.key])
     attributes = read_attributes(use_case, domain, rows, partition.key, training_set, settings=settings)
     holdout = make_holdout(use_case, domain, rows, partition.key, attributes=attributes)
     predictors = {ref.candidate: package.predictor() for ref, package in opened}

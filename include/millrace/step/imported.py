@@ -11,7 +11,7 @@ from millrace.package import Manifest, Package, TrainingRecord
 from millrace.package.layout import IMPORTED
 from millrace.settings import Settings
 from millrace.spec import DomainSpec, UseCaseSpec
-from millrace.step.training import open_training_set
+from millrace.training.data.training_set import open_training_set
 
 
 def compared_partitions(
@@ -30,7 +30,7 @@ def compared_partitions(
     if trained := sorted({key for record in records for key in record.partitions}):
         return trained
     before = domain.partition(holdout).shift(-1).key
-    return open_training_set(use_case, training_set, settings=settings, through=before).partitions
+    return open_training_set(use_case, training_set, lake=settings.lake, through=before).partitions
 
 
 def declared_time(domain: DomainSpec, time: TimeOrder, challenger: Manifest) -> TimeOrder:

@@ -31,8 +31,9 @@ from millrace.spec.signature import SignatureSpec
 from millrace.step.import_proof import check_examples, prove
 from millrace.step.import_source import Found, fetch
 from millrace.step.retrieval import load_functions
-from millrace.step.training import build_training_set, open_training_set
+from millrace.step.training import build_training_set
 from millrace.training import TrainingRows, find_holdout
+from millrace.training.data.training_set import open_training_set
 from millrace.training.golden import GoldenSearch
 
 log = logging.getLogger(__name__)
@@ -153,7 +154,7 @@ def _seal(
     rows = open_training_set(
         use_case,
         training_set,
-        settings=settings,
+        lake=settings.lake,
         through=holdout.shift(-1).key,
         known_until=cut,
         hidden=features.hidden,

@@ -23,8 +23,9 @@ from millrace.package.layout import IMPORTED
 from millrace.settings import Settings
 from millrace.spec import load_domain
 from millrace.step.rebuild_comparison import Comparison, compare_packages, metric_of, predict_rows
-from millrace.step.training import build_training_set, load_training_set, open_training_set
+from millrace.step.training import build_training_set
 from millrace.training.data.rows import TrainingRows
+from millrace.training.data.training_set import load_training_set, open_training_set
 from millrace.training.isolation.environment import Environment, build_environment, own_environment
 from millrace.training.isolation.isolated import Place, own_code, work
 from millrace.training.isolation.software import lock_text, matches, require_pinned
@@ -129,7 +130,7 @@ def rebuild_release(
         notes=_notes(recipe, recorded, workers=job.spec.workers),
     )
     kept_back = load_training_set(
-        job.use_case, ref, settings=settings, partitions=[job.holdout], hidden=job.features.hidden
+        job.use_case, ref, lake=settings.lake, partitions=[job.holdout], hidden=job.features.hidden
     )
     if on:
         metrics, why = _metrics(job, rebuilt, recorded, kept_back)
@@ -179,7 +180,7 @@ def _rows(job: TrainingJob, ref: DatasetRef, settings: Settings) -> TrainingRows
     before = job.domain.partition(job.holdout).shift(-1).key
     hidden = job.features.hidden
     return open_training_set(
-        job.use_case, ref, settings=settings, through=before, known_until=job.known_until, hidden=hidden
+        job.use_case, ref, lake=settings.lake, through=before, known_until=job.known_until, hidden=hidden
     )
 
 

@@ -6,12 +6,10 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
-import pyarrow as pa
-
 from millrace.artifact import DatasetRef
 from millrace.ingestion import Connections
 from millrace.ingestion.connection import environment_connections
-from millrace.package import Column, FeatureSpec
+from millrace.package import FeatureSpec
 from millrace.settings import Settings
 from millrace.spec import DomainSpec, UseCaseSpec, refuse_leaks
 from millrace.step.engine import engine_of, for_workers
@@ -19,8 +17,6 @@ from millrace.step.feature_registry import apply_features
 from millrace.step.retrieval import load_functions
 from millrace.step.retrieval_split import labelled_features
 from millrace.training import assemble_training_set
-from millrace.training.data import training_set as table
-from millrace.training.data.lake_rows import LakeRows
 
 log = logging.getLogger(__name__)
 
@@ -67,67 +63,3 @@ def build_training_set(
         return assemble_training_set(
             use_case, domain, holdout, lake=settings.lake, rows_of=joined, each=each, functions=functions
         )
-
-
-def load_training_set(
-    use_case: UseCaseSpec,
-    ref: DatasetRef,
-    *,
-    settings: Settings,
-    through: str | None = None,
-    partitions: Sequence[str] | None = None,
-    known_until: str | None = None,
-    hidden: Sequence[Column] = (),
-) -> pa.Table:
-    """Rows of a training set whose labels were known by its `known_until`, in time order, with their `partition`.
-
-    Args:
-        use_case: whose training set.
-        ref: snapshot to read.
-        settings: this installation.
-        through: last partition to read.
-        partitions: the partitions to read; `through` is then ignored.
-        known_until: an earlier ISO instant that labels must be known by.
-        hidden: columns to read beside the features, such as functions compute with.
-    """
-    return table.load_training_set(
-        use_case,
-        ref,
-        lake=settings.lake,
-        through=through,
-        partitions=partitions,
-        known_until=known_until,
-        hidden=hidden,
-    )
-
-
-def open_training_set(
-    use_case: UseCaseSpec,
-    ref: DatasetRef,
-    *,
-    settings: Settings,
-    through: str | None = None,
-    partitions: Sequence[str] | None = None,
-    known_until: str | None = None,
-    hidden: Sequence[Column] = (),
-) -> LakeRows:
-    """The rows that `load_training_set` gives, a batch at a time: they need not fit into memory together.
-
-    Args:
-        use_case: whose training set.
-        ref: snapshot to read.
-        settings: this installation.
-        through: last partition to read.
-        partitions: the partitions to read; `through` is then ignored.
-        known_until: an earlier ISO instant that labels must be known by.
-        hidden: columns to read beside the features, such as functions compute with.
-    """
-    return table.open_training_set(
-        use_case,
-        ref,
-        lake=settings.lake,
-        through=through,
-        partitions=partitions,
-        known_until=known_until,
-        hidden=hidden,
-    )

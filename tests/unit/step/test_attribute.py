@@ -19,8 +19,8 @@ from millrace.spec import DomainSpec, GateSpec, UseCaseSpec, load_policy
 from millrace.step.attribute import read_attributes
 from millrace.step.candidate import open_job
 from millrace.step.evaluation import evaluate_candidates
-from millrace.step.training import load_training_set
 from millrace.training import train_package
+from millrace.training.data.training_set import load_training_set
 
 MONTHS = ["2020-01", "2020-02", "2020-03"]
 HOLDOUT = MONTHS[-1]
@@ -36,7 +36,7 @@ class House:
     training_set: DatasetRef
 
     def rows(self) -> pa.Table:
-        return load_training_set(self.use_case, self.training_set, settings=self.settings, partitions=[HOLDOUT])
+        return load_training_set(self.use_case, self.training_set, lake=self.settings.lake, partitions=[HOLDOUT])
 
     def write(self, rows: pa.Table) -> DatasetRef:
         return self.clean.replace(rows, partition=HOLDOUT)

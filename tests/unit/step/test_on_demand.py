@@ -35,8 +35,9 @@ from millrace.step.features import build_features, check_features
 from millrace.step.materialization import materialize_features
 from millrace.step.retrieval import entity_rows, historical_features, load_functions, online_features
 from millrace.step.scoring import score_partition
-from millrace.step.training import build_training_set, load_training_set
+from millrace.step.training import build_training_set
 from millrace.training import Trained, TrainingJob, train_package
+from millrace.training.data.training_set import load_training_set
 
 pytestmark = pytest.mark.integration
 SOURCE = '''
@@ -116,7 +117,7 @@ def add_view(dags: Path, source: str = SOURCE, **changes: Any) -> DomainSpec:
 def train(house_settings: Settings, spec: UseCaseSpec, domain: DomainSpec, ref: DatasetRef) -> Trained:
     functions = load_functions(spec_features(spec, domain), settings=house_settings)
     hidden = spec_features(spec, domain).hidden
-    rows = load_training_set(spec, ref, settings=house_settings, through="2013-01", hidden=hidden)
+    rows = load_training_set(spec, ref, lake=house_settings.lake, through="2013-01", hidden=hidden)
     job = TrainingJob(
         use_case=spec,
         domain=domain,
@@ -164,7 +165,7 @@ def expected(row: dict[str, Any]) -> dict[str, Any]:
 def test_the_training_set_holds_what_the_function_gives_and_what_it_reads(house: House) -> None:
     hidden = house.package.features.hidden
     assert [column.name for column in hidden] == ["month", "wind_speed", "plane_seats"]
-    rows = load_training_set(house.spec, house.training_set, settings=house.settings, hidden=hidden)
+    rows = load_training_set(house.spec, house.training_set, lake=house.settings.lake, hidden=hidden)
     assert rows.num_rows > 1000
     missing = 0
     for row in rows.to_pylist():

@@ -22,7 +22,8 @@ from millrace.spec import CandidateSpec, UseCaseSpec, load_domain, load_use_case
 from millrace.step.candidate import train_candidate
 from millrace.step.feature_registry import apply_features
 from millrace.step.features import build_features
-from millrace.step.training import build_training_set, load_training_set
+from millrace.step.training import build_training_set
+from millrace.training.data.training_set import load_training_set
 
 pytestmark = pytest.mark.integration
 Change = Callable[[pa.Table], pa.Table]
@@ -73,12 +74,12 @@ def test_nothing_of_the_holdouts_time_moves_a_training_row_or_a_model(
     refs = {settings: prepare(settings), other: prepare(other, other_april)}
     domain, use_case = load_domain(settings.dags, "flights"), flight_delay(settings.dags)
     read = {
-        where: load_training_set(use_case, ref, settings=where, through="2013-03", known_until="2013-04-01T04:00:00Z")
+        where: load_training_set(use_case, ref, lake=where.lake, through="2013-03", known_until="2013-04-01T04:00:00Z")
         for where, ref in refs.items()
     }
     assert read[settings].num_rows > 1500
     assert read[settings].equals(read[other])
-    april = [load_training_set(use_case, ref, settings=where, partitions=["2013-04"]) for where, ref in refs.items()]
+    april = [load_training_set(use_case, ref, lake=where.lake, partitions=["2013-04"]) for where, ref in refs.items()]
     assert not april[0].equals(april[1])
     models = [train_candidate(use_case, domain, "xgboost", ref, settings=where) for where, ref in refs.items()]
     assert models[0].digest == models[1].digest
