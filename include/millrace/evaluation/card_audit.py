@@ -35,6 +35,9 @@ def _column_text(item: FairnessScore) -> str:
             f"{item.column}: fewer than two groups have {item.min_rows:,} rows, so nothing was compared (what counts: "
             f"{item.decides})."
         )
+    if item.demographic_parity.value is None:
+        who = "everybody" if any(group.selected for group in item.groups if group.rows >= item.min_rows) else "nobody"
+        return f"{item.column}: “{item.decides}” is said of {who} in the groups compared, so nothing tells them apart."
     parts = f"demographic parity {bounded(item.demographic_parity)}: “{item.decides}” is least often said of "
     parts += f"{item.least} and most often of {item.greatest}, of {item.compared} groups"
     if item.equalized_odds.value is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
 from millrace.evaluation.evidence import Evidence
@@ -13,6 +14,8 @@ SMALL_SLICE = 200
 _IN_UNITS_OF_THE_LABEL = frozenset({"rmse", "mae", "bias"})
 _SIGNIFICANT = 4
 _MOST_DIGITS = 6
+_MARKS = re.compile(r"[\\*\[\]<>|~]|(?<![^\W_])_|_(?![^\W_])")
+_OPENING = re.compile(r"^(?:([-+=#])|(\d+)([.)])(?=\s|$))")
 
 
 def figure(value: float | None, digits: int = 3, *, sign: bool = False) -> str:
@@ -60,3 +63,21 @@ def listed(names: Sequence[str], most: int = 0) -> str:
 def percent(share: float | None, digits: int = 1) -> str:
     """A share as percent; a dash where there is none."""
     return "–" if share is None else f"{share * 100:.{digits}f} %"
+
+
+def markdown(text: str) -> str:
+    """Text on one line that Markdown shows as it stands; only `what stands in backquotes` becomes code.
+
+    Values come from data, specs and comments: none of them may make a heading, a link or an image.
+    """
+    parts = " ".join(text.split()).split("`")
+    if len(parts) % 2 == 0:
+        parts[-2:] = [f"{parts[-2]}'{parts[-1]}"]
+    told = "".join(_MARKS.sub(r"\\\g<0>", part) if number % 2 == 0 else code(part) for number, part in enumerate(parts))
+    return _OPENING.sub(lambda found: f"\\{found[1]}" if found[1] else f"{found[2]}\\{found[3]}", told)
+
+
+def code(text: str) -> str:
+    """Text as Markdown code on one line, in a table too."""
+    flat = " ".join(text.replace("`", "'").split()).replace("|", "\\|")
+    return f"`{flat}`" if flat else ""

@@ -25,13 +25,13 @@ class Gap:
     """How far one rate is apart between groups.
 
     Attributes:
-        ratio: least over greatest; 1 where the rate is nought in every group.
+        ratio: least over greatest; None where the rate is nought in every group.
         difference: greatest less least.
         least: group with the least.
         greatest: group with the greatest.
     """
 
-    ratio: float
+    ratio: float | None
     difference: float
     least: str
     greatest: str
@@ -62,7 +62,7 @@ def measure_gap(rate: Rate, truth: NDArray[np.bool_], decided: NDArray[np.bool_]
     )
     ratio = float(frame.ratio())
     return Gap(
-        ratio=1.0 if np.isnan(ratio) else ratio,
+        ratio=None if np.isnan(ratio) else ratio,
         difference=float(frame.difference()),
         least=str(frame.by_group.idxmin()),
         greatest=str(frame.by_group.idxmax()),

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from millrace.errors import SettingsError
 from millrace.evaluation.block import DayBlocks
 from millrace.evaluation.bootstrap import Floats
-from millrace.evaluation.finding import Estimate, FairnessScore, GroupScore
+from millrace.evaluation.finding import Estimate, FairnessScore, GroupScore, shortened
 from millrace.evaluation.gate import load_gates
 from millrace.evaluation.gates.fairness import Fairness
 from millrace.evaluation.holdout import Holdout
@@ -137,7 +137,7 @@ def measure_fairness(
     found: list[FairnessScore] = []
     for column in use_case.evaluation.sensitive:
         values = holdout.audited([column], use_case.features.categories)[column]
-        groups = largest_named(slice_names(values))
+        groups = largest_named(slice_names(values, codes=True))
         for decision in decisions(use_case, holdout.label, prediction, threshold=threshold):
             found.append(score_fairness(column, groups, decision, holdout.blocks, size))
     return found
@@ -194,20 +194,28 @@ class _Compared:
 def _compare(
     rates: Sequence[Rate], names: list[str], groups: NDArray[np.str_], decision: Decision, blocks: DayBlocks
 ) -> _Compared:
-    """The least alike of some rates between some groups; empty for fewer than two groups."""
+    """The least alike of some rates between some groups; empty for fewer than two groups, or where nothing is decided.
+
+    Nothing is decided where nobody is selected, or everybody: then groups are neither treated alike nor otherwise.
+    """
     from millrace.evaluation.fairlearn_fairness import measure_gap
 
     if len(names) < 2:
         return _Compared()
     rows = np.flatnonzero(np.isin(groups, names))
-    decision, of_row = decision.take(rows), groups[rows]
+    decision, of_row, blocks = decision.take(rows), groups[rows], blocks.take(rows)
+    if decision.decided.all() or not decision.decided.any():
+        return _Compared()
     gaps = {rate: measure_gap(rate, decision.truth, decision.decided, of_row) for rate in rates}
-    rounds = [_resample(rate, of_row, decision, blocks.take(rows)) for rate in rates]
-    worst = min(rates, key=lambda rate: gaps[rate].ratio)
+    ratios = {rate: gap.ratio for rate, gap in gaps.items() if gap.ratio is not None}
+    rounds = {rate: _resample(rate, of_row, decision, blocks) for rate in rates}
+    days, worst = len(np.unique(blocks.of_row)), min(ratios, key=lambda rate: ratios[rate])
     return _Compared(
-        ratio=estimate(gaps[worst].ratio, np.minimum.reduce([ratio for ratio, _ in rounds])),
+        ratio=estimate(ratios[worst], np.fmin.reduce([rounds[rate][0] for rate in ratios]), days=days),
         difference=estimate(
-            max(gap.difference for gap in gaps.values()), np.maximum.reduce([difference for _, difference in rounds])
+            max(gap.difference for gap in gaps.values()),
+            np.maximum.reduce([difference for _, difference in rounds.values()]),
+            days=days,
         ),
         rate=worst,
         least=gaps[worst].least,
@@ -216,7 +224,10 @@ def _compare(
 
 
 def _resample(rate: Rate, groups: NDArray[np.str_], decision: Decision, blocks: DayBlocks) -> tuple[Floats, Floats]:
-    """Ratio and difference of a rate between groups in each round; NaN in rounds where a group has none of its rows."""
+    """Ratio and difference of a rate between groups in each round; NaN in rounds where a group has none of its rows.
+
+    The ratio is undefined too in rounds where the rate is nought in every group.
+    """
     truth = decision.truth
     counted = {"selected": np.ones_like(truth), "true": truth, "false": ~truth}[rate]
     names, place = np.unique(groups, return_inverse=True)
@@ -229,7 +240,7 @@ def _resample(rate: Rate, groups: NDArray[np.str_], decision: Decision, blocks: 
     shares = np.full_like(rows, np.nan)
     np.divide(hits, rows, out=shares, where=rows > 0)
     least, greatest = shares.min(axis=1), shares.max(axis=1)
-    ratio = np.where(greatest == 0, 1.0, least)
+    ratio = np.full_like(least, np.nan)
     np.divide(least, greatest, out=ratio, where=greatest > 0)
     return ratio, greatest - least
 
@@ -246,12 +257,8 @@ def _group(name: str, rates: GroupRates) -> GroupScore:
     return GroupScore(
         value=name,
         rows=rates.rows,
-        mean_label=_short(rates.share_of_ones),
-        selected=_short(rates.selected),
-        true_positive_rate=None if rates.true_positive_rate is None else _short(rates.true_positive_rate),
-        false_positive_rate=None if rates.false_positive_rate is None else _short(rates.false_positive_rate),
+        mean_label=shortened(rates.share_of_ones),
+        selected=shortened(rates.selected),
+        true_positive_rate=None if rates.true_positive_rate is None else shortened(rates.true_positive_rate),
+        false_positive_rate=None if rates.false_positive_rate is None else shortened(rates.false_positive_rate),
     )
-
-
-def _short(value: float) -> float:
-    return float(f"{value:.10g}")

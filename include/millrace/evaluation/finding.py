@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
+
+_SHOWN_SLICES = 8
+
+
+def shortened(value: float, digits: int = 10) -> float:
+    """A figure of few significant digits: enough for any reader, and a last bit that differs changes no digest."""
+    return float(f"{float(value):.{digits}g}")
 
 
 class Part(BaseModel):
@@ -71,6 +79,18 @@ class SliceScore(Part):
     champion: Estimate | None = None
     gain: Estimate | None = None
 
+    @property
+    def name(self) -> str:
+        """Column and value."""
+        return f"{self.column} {self.value}"
+
+
+def slice_list(slices: Sequence[SliceScore]) -> str:
+    """Names of slices; of many the first ones, and how many more there are."""
+    shown = ", ".join(item.name for item in slices[:_SHOWN_SLICES])
+    more = len(slices) - _SHOWN_SLICES
+    return f"{shown} and {more} more" if more > 0 else shown
+
 
 class GroupScore(Part):
     """Decisions on the rows that have one value of a sensitive column.
@@ -99,8 +119,10 @@ class FairnessScore(Part):
         min_of_each: rows that are 1, and rows that are not, that a group needs for its rates to be compared.
         compared: groups whose shares selected are compared.
         odds_compared: groups whose true and false positive rates are compared.
-        demographic_parity: least share selected over the greatest; 1 is alike.
+        demographic_parity: least share selected over the greatest; 1 is alike. None where nobody is selected, or
+            everybody: then nothing is decided, alike or not.
         equalized_odds: least over greatest of the true and of the false positive rates, the worse of both; 1 is alike.
+            A rate that is nought in every group is not compared.
         least: group with the least share selected, of those compared.
         greatest: group with the greatest.
         odds_rate: `true` or `false` positive rate: the one that is less alike.

@@ -44,7 +44,7 @@ class Gate(BaseModel, ABC):
         shared: arguments that all gates of the kind must have alike, since the evidence is measured once by them.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
     problems: ClassVar[tuple[Problem, ...]] = ("binary", "multiclass", "regression")
     shared: ClassVar[tuple[str, ...]] = ()
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from millrace.artifact import iso
 from millrace.errors import EvaluationError
 from millrace.evaluation.block import DayBlocks, day_blocks
-from millrace.evaluation.finding import TimeOrder
+from millrace.evaluation.finding import TimeOrder, shortened
 from millrace.spec.domain import DomainSpec
 from millrace.spec.use_case import UseCaseSpec
 
@@ -135,7 +135,7 @@ def missing_shares(table: pa.Table, names: list[str]) -> dict[str, float]:
     if table.num_rows == 0:
         return {}
     shares = {name: pc.sum(pc.is_null(table.column(name), nan_is_null=True)).as_py() / table.num_rows for name in names}
-    return {name: float(f"{share:.6g}") for name, share in shares.items() if share}
+    return {name: shortened(share, 6) for name, share in shares.items() if share}
 
 
 def time_order(

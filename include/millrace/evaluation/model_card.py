@@ -10,7 +10,7 @@ from typing import Any
 from millrace.document import write_atomically
 from millrace.evaluation import card_audit, card_bar, card_panel
 from millrace.evaluation.card_section import card_sections
-from millrace.evaluation.card_text import digits_for, digits_of, figure, interval, percent
+from millrace.evaluation.card_text import code, digits_for, digits_of, figure, interval, markdown, percent
 from millrace.evaluation.evidence import Evidence
 from millrace.evaluation.metric import METRICS, metrics_for
 from millrace.evaluation.tuning_plot import HEIGHT, WIDTH, parameter_rows, plot_history
@@ -108,7 +108,7 @@ def _environment() -> Any:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"marked": _mark, "cell": _escape_cell}
+    environment.filters |= {"marked": _mark, "md": markdown, "code": code}
     environment.globals |= {"figure": figure, "interval": interval, "percent": percent}
     return environment
 
@@ -120,8 +120,3 @@ def _mark(text: str) -> Any:
     parts = [markupsafe.escape(part) for part in text.split("`")]
     marked = [part if number % 2 == 0 else f"<code>{part}</code>" for number, part in enumerate(parts)]
     return markupsafe.Markup("".join(marked))
-
-
-def _escape_cell(text: str) -> str:
-    """Text for one cell of a Markdown table."""
-    return text.replace("|", "\\|").replace("\n", " ")

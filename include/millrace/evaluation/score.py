@@ -8,7 +8,7 @@ import numpy as np
 
 from millrace.evaluation.block import DayBlocks
 from millrace.evaluation.bootstrap import Floats, resample
-from millrace.evaluation.finding import Estimate
+from millrace.evaluation.finding import Estimate, shortened
 from millrace.evaluation.metric import DecisionRule, direction_of
 from millrace.evaluation.sklearn_metric import measure
 from millrace.spec.use_case import Problem
@@ -31,7 +31,7 @@ class Scored:
 
     def estimates(self) -> dict[str, Estimate]:
         """Each metric with its interval."""
-        return {name: estimate(value, self.rounds[name]) for name, value in self.value.items()}
+        return {name: estimate(value, self.rounds[name], days=self.days) for name, value in self.value.items()}
 
 
 def score(
@@ -49,16 +49,24 @@ def score(
     )
 
 
-def estimate(value: float, rounds: Floats) -> Estimate:
-    """A figure with its percentile interval; without one where over a tenth of the rounds are undefined."""
+def estimate(value: float, rounds: Floats, *, days: int) -> Estimate:
+    """A figure with its percentile interval; without one on a single day, which no round can draw otherwise.
+
+    There is none either where over a tenth of the rounds are undefined.
+
+    Args:
+        value: on all rows.
+        rounds: in each round of the bootstrap.
+        days: days that were drawn from.
+    """
     if not np.isfinite(value):
         return Estimate()
     known = rounds[np.isfinite(rounds)]
-    if len(known) < (1 - _MAX_UNDEFINED) * len(rounds):
-        return Estimate(value=_round(value))
+    if days < 2 or len(known) < (1 - _MAX_UNDEFINED) * len(rounds):
+        return Estimate(value=shortened(value))
     tail = (1 - CONFIDENCE) / 2 * 100
     low, high = np.percentile(known, [tail, 100 - tail])
-    return Estimate(value=_round(value), low=_round(low), high=_round(high))
+    return Estimate(value=shortened(value), low=shortened(low), high=shortened(high))
 
 
 def gain(metric: str, ours: Scored, theirs: Scored) -> Estimate:
@@ -72,7 +80,7 @@ def gain(metric: str, ours: Scored, theirs: Scored) -> Estimate:
 
 
 def paired(value: float, rounds: Floats, *, days: int) -> Estimate:
-    """A difference of two models with its t-interval over days; without one on a single day.
+    """A mean over rows, or a difference of two models, with its t-interval over days; without one on a single day.
 
     The deviation is the bootstrap's, mended for days that are few: a resample of n days varies by (n - 1) / n of what
     the days do, and Student's t with n - 1 degrees of freedom is wider than the percentiles (Cameron, Gelbach and
@@ -85,14 +93,9 @@ def paired(value: float, rounds: Floats, *, days: int) -> Estimate:
     """
     from scipy.special import stdtrit
 
-    found = estimate(value, rounds)
-    if found.low is None or days < 2:
-        return Estimate(value=found.value)
+    found = estimate(value, rounds, days=days)
+    if found.low is None:
+        return found
     deviation = float(np.std(rounds[np.isfinite(rounds)], ddof=1)) * (days / (days - 1)) ** 0.5
     half = float(stdtrit(days - 1, (1 + CONFIDENCE) / 2)) * deviation
-    return Estimate(value=found.value, low=_round(value - half), high=_round(value + half))
-
-
-def _round(value: float) -> float:
-    """Ten significant digits: enough for any reader, and a last bit that differs changes no digest."""
-    return float(f"{value:.10g}")
+    return Estimate(value=found.value, low=shortened(value - half), high=shortened(value + half))

@@ -18,7 +18,6 @@ def measure(
     problem: Problem,
     label: NDArray[np.float64],
     prediction: NDArray[np.float64],
-    weight: NDArray[np.float64] | None = None,
     *,
     rule: DecisionRule | None = None,
 ) -> dict[str, float]:
@@ -29,7 +28,6 @@ def measure(
             classes, predictions the probabilities of all of them) or `regression`.
         label: (n,), no NaN.
         prediction: (n,), or (n, classes) for several classes, no NaN.
-        weight: (n,) of the rows; each 1 by default.
         rule: threshold and beta of `f_beta`; those of `DecisionRule()` by default.
 
     Returns:
@@ -40,75 +38,65 @@ def measure(
     """
     check_rows(problem, label, prediction)
     if problem == "binary":
-        return _measure_binary(label, prediction, weight, rule or DecisionRule())
+        return _measure_binary(label, prediction, rule or DecisionRule())
     if problem == "multiclass":
-        return _measure_classes(label, normalised(prediction), weight)
+        return _measure_classes(label, normalised(prediction))
     return {
-        "rmse": float(metrics.root_mean_squared_error(label, prediction, sample_weight=weight)),
-        "mae": float(metrics.mean_absolute_error(label, prediction, sample_weight=weight)),
-        "mape": _percentage_error(label, prediction, weight),
-        "r2": float(metrics.r2_score(label, prediction, sample_weight=weight)),
-        "bias": float(np.average(prediction - label, weights=weight)),
+        "rmse": float(metrics.root_mean_squared_error(label, prediction)),
+        "mae": float(metrics.mean_absolute_error(label, prediction)),
+        "mape": _percentage_error(label, prediction),
+        "r2": float(metrics.r2_score(label, prediction)),
+        "bias": float((prediction - label).mean()),
     }
 
 
 def _measure_binary(
-    label: NDArray[np.float64], prediction: NDArray[np.float64], weight: NDArray[np.float64] | None, rule: DecisionRule
+    label: NDArray[np.float64], prediction: NDArray[np.float64], rule: DecisionRule
 ) -> dict[str, float]:
     decided = (prediction >= rule.threshold).astype(np.float64)
     return {
-        "auc": float(metrics.roc_auc_score(label, prediction, sample_weight=weight)),
-        "average_precision": float(metrics.average_precision_score(label, prediction, sample_weight=weight)),
-        "log_loss": float(metrics.log_loss(label, prediction, sample_weight=weight, labels=[0.0, 1.0])),
-        "brier": float(metrics.brier_score_loss(label, prediction, sample_weight=weight)),
-        "ece": calibration_error(label, prediction, weight),
-        "f_beta": float(metrics.fbeta_score(label, decided, beta=rule.beta, sample_weight=weight, zero_division=0.0)),
-        "lift": _lift(label, prediction, weight),
+        "auc": float(metrics.roc_auc_score(label, prediction)),
+        "average_precision": float(metrics.average_precision_score(label, prediction)),
+        "log_loss": float(metrics.log_loss(label, prediction, labels=[0.0, 1.0])),
+        "brier": float(metrics.brier_score_loss(label, prediction)),
+        "ece": calibration_error(label, prediction),
+        "f_beta": float(metrics.fbeta_score(label, decided, beta=rule.beta, zero_division=0.0)),
+        "lift": _lift(label, prediction),
     }
 
 
-def _lift(label: NDArray[np.float64], prediction: NDArray[np.float64], weight: NDArray[np.float64] | None) -> float:
+def _lift(label: NDArray[np.float64], prediction: NDArray[np.float64]) -> float:
     """Share of ones in the top tenth over their share in all rows, which is the top tenth's recall over a tenth.
 
     Rows of one prediction stand in no order, so a cut among them takes the same part of their ones as of their rows.
     """
-    false, true, _ = metrics.roc_curve(label, prediction, sample_weight=weight, drop_intermediate=False)
-    ones = float(np.average(label, weights=weight))
+    false, true, _ = metrics.roc_curve(label, prediction, drop_intermediate=False)
+    ones = float(label.mean())
     taken = ones * true + (1 - ones) * false
     return float(np.interp(TOP_SHARE, taken, true) / TOP_SHARE)
 
 
-def _percentage_error(
-    label: NDArray[np.float64], prediction: NDArray[np.float64], weight: NDArray[np.float64] | None
-) -> float:
+def _percentage_error(label: NDArray[np.float64], prediction: NDArray[np.float64]) -> float:
     """Mean of |error / label| over the rows whose label is not 0; NaN where there is none, for it has no percentage."""
-    rows = label != 0 if weight is None else (label != 0) & (weight > 0)
+    rows = label != 0
     if not rows.any():
         return float("nan")
-    chosen = None if weight is None else weight[rows]
-    return float(metrics.mean_absolute_percentage_error(label[rows], prediction[rows], sample_weight=chosen))
+    return float(metrics.mean_absolute_percentage_error(label[rows], prediction[rows]))
 
 
-def _measure_classes(
-    label: NDArray[np.float64], prediction: NDArray[np.float64], weight: NDArray[np.float64] | None
-) -> dict[str, float]:
+def _measure_classes(label: NDArray[np.float64], prediction: NDArray[np.float64]) -> dict[str, float]:
     classes = np.arange(prediction.shape[1], dtype=np.float64)
-    counted = label if weight is None else label[weight > 0]
     area = np.nan
-    if len(np.unique(counted)) == len(classes):
-        area = metrics.roc_auc_score(
-            label, prediction, sample_weight=weight, multi_class="ovr", average="macro", labels=classes
-        )
+    if len(np.unique(label)) == len(classes):
+        area = metrics.roc_auc_score(label, prediction, multi_class="ovr", average="macro", labels=classes)
     named = prediction.argmax(axis=1).astype(np.float64)
     return {
         "auc": float(area),
-        "log_loss": float(metrics.log_loss(label, prediction, sample_weight=weight, labels=classes)),
-        "accuracy": float(metrics.accuracy_score(label, named, sample_weight=weight)),
-        "macro_f1": float(
-            metrics.f1_score(label, named, sample_weight=weight, labels=classes, average="macro", zero_division=0.0)
-        ),
-        "brier": float(metrics.brier_score_loss(label, prediction, sample_weight=weight, labels=classes)),
-        "ece": calibration_error(*held_against("multiclass", label, prediction), weight),
+        "log_loss": float(metrics.log_loss(label, prediction, labels=classes)),
+        "accuracy": float(metrics.accuracy_score(label, named)),
+        "macro_f1": float(metrics.f1_score(label, named, labels=classes, average="macro", zero_division=0.0)),
+        "brier": float(metrics.brier_score_loss(label, prediction, labels=classes)),
+        "ece": calibration_error(*held_against("multiclass", label, prediction)),
     }
 
 
@@ -141,17 +129,13 @@ def calibration_bin(prediction: NDArray[np.float64]) -> NDArray[np.int64]:
     return np.minimum((prediction * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
 
 
-def calibration_error(
-    label: NDArray[np.float64], prediction: NDArray[np.float64], weight: NDArray[np.float64] | None = None
-) -> float:
-    """Expected calibration error: the mean over bins, by their weight, of |share of ones - mean probability|.
+def calibration_error(label: NDArray[np.float64], prediction: NDArray[np.float64]) -> float:
+    """Expected calibration error: the mean over bins, by their rows, of |share of ones - mean probability|.
 
     Naeini, Cooper, Hauskrecht: Obtaining Well Calibrated Probabilities Using Bayesian Binning, AAAI 2015.
     """
-    gap = label - prediction
-    weighted = gap if weight is None else gap * weight
-    sums = np.bincount(calibration_bin(prediction), weights=weighted, minlength=CALIBRATION_BINS)
-    return float(np.abs(sums).sum() / (len(label) if weight is None else weight.sum()))
+    sums = np.bincount(calibration_bin(prediction), weights=label - prediction, minlength=CALIBRATION_BINS)
+    return float(np.abs(sums).sum() / len(label))
 
 
 def check_rows(problem: Problem, label: NDArray[np.float64], prediction: NDArray[np.float64]) -> None:

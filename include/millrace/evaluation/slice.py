@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from millrace.evaluation.block import DayBlocks
 from millrace.evaluation.bootstrap import Floats, measure_metric, resample_metric
-from millrace.evaluation.finding import Estimate, SliceScore
+from millrace.evaluation.finding import Estimate, SliceScore, shortened
 from millrace.evaluation.metric import direction_of
 from millrace.evaluation.score import estimate, paired
 from millrace.evaluation.sklearn_metric import check_rows, has_metrics
@@ -23,6 +23,8 @@ OTHERS = "(others)"
 """All values of a column beyond the `MAX_SLICES` with the most rows, so that no row is in no slice."""
 MAX_SLICES = 30
 _DISTINCT_NUMBERS = 12
+_DIGITS, _MOST_DIGITS = 6, 17
+_LARGEST_WHOLE = 2.0**53
 
 
 def score_slices(
@@ -50,18 +52,19 @@ def score_slices(
     found = []
     for name in np.unique(names):
         rows = np.flatnonzero(names == name)
-        own, days = label[rows], blocks.take(rows)
-        scored = [_score(problem, metric, own, item[rows], days) for item in predictions]
-        estimates = [estimate(*item) for item in scored]
+        own, drawn = label[rows], blocks.take(rows)
+        days = len(np.unique(drawn.of_row))
+        scored = [_score(problem, metric, own, item[rows], drawn) for item in predictions]
+        estimates = [estimate(*item, days=days) for item in scored]
         found.append(
             SliceScore(
                 column=column,
                 value=str(name),
                 rows=len(rows),
-                mean_label=0.0 if problem == "multiclass" else float(f"{own.mean():.10g}"),
+                mean_label=0.0 if problem == "multiclass" else shortened(own.mean()),
                 score=estimates[0],
                 champion=estimates[1] if len(scored) > 1 else None,
-                gain=_gain(metric, *scored, days=len(np.unique(days.of_row))) if len(scored) > 1 else None,
+                gain=_gain(metric, *scored, days=days) if len(scored) > 1 else None,
             )
         )
     return found
@@ -73,21 +76,41 @@ def crossed_names(columns: Sequence[str], values: Mapping[str, NDArray[Any]]) ->
     return np.array([CROSS.join(row) for row in zip(*parts, strict=True)], dtype=object)
 
 
-def slice_names(values: NDArray[Any]) -> NDArray[np.str_]:
-    """(n,) name of the slice each row is in."""
-    if values.dtype.kind in "fiu":
-        numbers = values.astype(np.float64)
-        known = np.isfinite(numbers)
-        distinct = np.unique(numbers[known])
-        names = np.full(len(numbers), MISSING, dtype=object)
-        if len(distinct) <= _DISTINCT_NUMBERS:
-            names[known] = [f"{item:g}" for item in numbers[known]]
-        else:
-            cuts = np.quantile(numbers[known], [0.25, 0.5, 0.75])
-            parts = [f"up to {cuts[0]:g}", f"up to {cuts[1]:g}", f"up to {cuts[2]:g}", f"over {cuts[2]:g}"]
-            names[known] = np.array(parts, dtype=object)[np.searchsorted(cuts, numbers[known], side="left")]
-        return names.astype(np.str_)
-    return np.array([MISSING if item is None else str(item) for item in values], dtype=np.str_)
+def slice_names(values: NDArray[Any], *, codes: bool = False) -> NDArray[np.str_]:
+    """(n,) name of the slice each row is in.
+
+    Args:
+        values: (n,) the column.
+        codes: whether whole numbers are codes, each of them a slice however many there are.
+    """
+    if values.dtype.kind not in "fiu":
+        return np.array([MISSING if item is None else str(item) for item in values], dtype=np.str_)
+    numbers = values.astype(np.float64)
+    known = np.isfinite(numbers)
+    distinct, place = np.unique(numbers[known], return_inverse=True)
+    if len(distinct) > _DISTINCT_NUMBERS and not (codes and (distinct == np.floor(distinct)).all()):
+        cuts = np.quantile(numbers[known], [0.25, 0.5, 0.75])
+        told = _told_apart(cuts)
+        names, place = [*(f"up to {item}" for item in told), f"over {told[-1]}"], np.searchsorted(cuts, numbers[known])
+    else:
+        names = _told_apart(distinct)
+    found = np.full(len(numbers), MISSING, dtype=object)
+    found[known] = np.array(names, dtype=object)[place]
+    return found.astype(np.str_)
+
+
+def _told_apart(numbers: Floats) -> list[str]:
+    """Six digits of each number, all of a whole one, and as many more as it takes until no two are called the same."""
+    distinct = len(np.unique(numbers))
+    for digits in range(_DIGITS, _MOST_DIGITS + 1):
+        names = [f"{item:.0f}" if _is_whole(item) else f"{item:.{digits}g}" for item in (numbers + 0.0).tolist()]
+        if len(set(names)) == distinct:
+            break
+    return names
+
+
+def _is_whole(number: float) -> bool:
+    return abs(number) < _LARGEST_WHOLE and number == int(number)
 
 
 def largest_named(names: NDArray[np.str_]) -> NDArray[np.str_]:

@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from millrace.evaluation.bootstrap import measure_metric
-from millrace.evaluation.finding import StabilityTest
+from millrace.evaluation.finding import StabilityTest, shortened
 from millrace.evaluation.holdout import numbers
 from millrace.evaluation.metric import direction_of
 from millrace.evaluation.sklearn_metric import has_metrics
@@ -24,6 +24,7 @@ Predict = Callable[[Mapping[str, Any]], Floats]
 CHANGED_ROWS = 2_000
 SHARE_OF_SPREAD = 0.05
 """Standard deviation of the noise on a number, as a share of the number's own over the rows."""
+_DIGITS = 6
 _LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -95,7 +96,8 @@ def _compare(probed: Probed, whole: Floats, change: Any, feature: str, columns: 
     if both.all() and has_metrics(probed.problem, probed.label):
         before, after = (measure_metric(probed.problem, probed.metric, probed.label, item) for item in (whole, found))
         if np.isfinite(before) and np.isfinite(after):
-            metric, drop = _short(after), _short(direction_of(probed.metric) * (before - after))
+            lost = direction_of(probed.metric) * (before - after)
+            metric, drop = shortened(after, _DIGITS), shortened(lost, _DIGITS)
     return StabilityTest(
         change=change,
         feature=feature,
@@ -118,8 +120,4 @@ def _moved(probed: Probed, whole: Floats, found: Floats) -> float:
     if probed.problem == "regression":
         unit = float(probed.label.std()) or 1.0
     mean = float(gap.mean() / unit)
-    return _short(mean) if np.isfinite(mean) else 0.0
-
-
-def _short(value: float) -> float:
-    return float(f"{value:.6g}")
+    return shortened(mean, _DIGITS) if np.isfinite(mean) else 0.0

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from millrace.evaluation.bootstrap import measure_metric
-from millrace.evaluation.finding import Sufficiency
+from millrace.evaluation.finding import Sufficiency, shortened
 from millrace.evaluation.sklearn_metric import has_metrics
 from millrace.spec.use_case import Problem
 
@@ -44,7 +44,7 @@ def measure_sufficiency(
         for seen_label, label in seen_labels:
             tried = [_means(of_seen, seen_label, of_new), *([] if fixed is None else [fixed])]
             scores += [_sufficiency(problem, label, item) for item in tried]
-        found.append(Sufficiency(feature=name, score=float(f"{max(scores):.6g}")))
+        found.append(Sufficiency(feature=name, score=shortened(max(scores), 6)))
     return found
 
 

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from millrace.evaluation.block import DayBlocks
 from millrace.evaluation.bootstrap import Floats, resample_mean
-from millrace.evaluation.finding import BusinessValue, Estimate, ValueCell
-from millrace.evaluation.score import estimate
+from millrace.evaluation.finding import BusinessValue, Estimate, ValueCell, shortened
+from millrace.evaluation.score import paired
 from millrace.spec.use_case import UseCaseSpec, ValueSpec
 
 _SHOWN_CELLS = 40
@@ -46,11 +46,11 @@ def measure_value(
     return BusinessValue(
         currency=spec.currency,
         rows=len(label),
-        total=_short(float(money.sum())),
+        total=shortened(money.sum()),
         per_row=_mean(money, blocks),
         champion=None if theirs is None else _mean(theirs, blocks),
         baseline=_mean(best, blocks),
-        gain=_paired(money, best if theirs is None else theirs, blocks),
+        gain=_mean(money - (best if theirs is None else theirs), blocks),
         cells=_cells(use_case, label, challenger, money),
     )
 
@@ -97,11 +97,7 @@ def _best_blind(use_case: UseCaseSpec, spec: ValueSpec, label: Floats) -> Floats
 
 
 def _mean(money: Floats, blocks: DayBlocks) -> Estimate:
-    return estimate(float(money.mean()), resample_mean(money, blocks))
-
-
-def _paired(ours: Floats, theirs: Floats, blocks: DayBlocks) -> Estimate:
-    return _mean(ours - theirs, blocks)
+    return paired(float(money.mean()), resample_mean(money, blocks), days=len(blocks.days))
 
 
 def _cells(use_case: UseCaseSpec, label: Floats, prediction: Floats, money: Floats) -> list[ValueCell]:
@@ -114,12 +110,8 @@ def _cells(use_case: UseCaseSpec, label: Floats, prediction: Floats, money: Floa
             (came, said, (label == i) & (decided == j)) for i, came in enumerate(names) for j, said in enumerate(names)
         ]
     found = [
-        ValueCell(came=came, decided=said, rows=int(rows.sum()), total=_short(float(money[rows].sum())))
+        ValueCell(came=came, decided=said, rows=int(rows.sum()), total=shortened(money[rows].sum()))
         for came, said, rows in kinds
         if rows.any()
     ]
     return sorted(found, key=lambda item: (-abs(item.total), item.came, item.decided))[:_SHOWN_CELLS]
-
-
-def _short(value: float) -> float:
-    return float(f"{value:.10g}")

@@ -24,16 +24,22 @@ def find_unknown_audited(use_case: UseCaseSpec, domain: DomainSpec) -> list[Spec
     named = {f"slices.{place}": columns for place, columns in enumerate(evaluation.crossings)}
     named |= {f"sensitive.{place}": (column,) for place, column in enumerate(evaluation.sensitive)}
     known = list(dict.fromkeys([*features, *(name for name in source.clean_columns if name not in RESERVED)]))
-    return [
-        SpecError(
-            f"no column {column!r} to tell rows apart by: it is neither a feature nor a clean column of "
-            f"{use_case.entity.source!r}",
-            where=f"use_cases/{use_case.name}.yaml: evaluation.{place}",
-            remedy=f"did you mean {near[0]!r}?"
-            if (near := difflib.get_close_matches(column, known, n=1))
-            else f"name one of: {', '.join(known)}",
-        )
-        for place, columns in named.items()
-        for column in columns
-        if column not in known
-    ]
+    found = []
+    for place, columns in named.items():
+        for column in (item for item in columns if item not in known):
+            reserved = column in RESERVED and column in source.clean_columns
+            what, remedy = _reserved(column) if reserved else _unknown(column, use_case.entity.source, known)
+            where = f"use_cases/{use_case.name}.yaml: evaluation.{place}"
+            found.append(SpecError(what, where=where, remedy=remedy))
+    return found
+
+
+def _reserved(column: str) -> tuple[str, str]:
+    what = f"clean column {column!r} has a name that every training set keeps for a column of its own"
+    return what, f"give the clean column another name; kept are: {', '.join(sorted(RESERVED))}"
+
+
+def _unknown(column: str, source: str, known: list[str]) -> tuple[str, str]:
+    what = f"no column {column!r} to tell rows apart by: it is neither a feature nor a clean column of {source!r}"
+    near = difflib.get_close_matches(column, known, n=1)
+    return what, f"did you mean {near[0]!r}?" if near else f"name one of: {', '.join(known)}"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from millrace.spec.base import ColumnName, Name, Spec
+from millrace.spec.base import ColumnName, Name, Spec, UserName
 from millrace.spec.candidate import Candidates, ClassName
 from millrace.spec.feature import ComputeSpec
 from millrace.spec.policy import GateSpec
@@ -73,7 +73,7 @@ class FeatureServiceSpec(Spec):
         return [*(name for name, kind in self.row.items() if kind == "category"), *self.categorical]
 
 
-Money = Annotated[float, Field(allow_inf_nan=False)]
+Money = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 
 
 class ValueSpec(Spec):
@@ -156,10 +156,34 @@ class EvaluationSpec(Spec):
         """The columns of each slicing; one column is a crossing of one."""
         return [(item,) if isinstance(item, str) else tuple(item) for item in self.slices]
 
+    @field_validator("slices")
+    @classmethod
+    def _slices_once(cls, slices: list[ColumnName | Crossing]) -> list[ColumnName | Crossing]:
+        columns = [[item] if isinstance(item, str) else item for item in slices]
+        if twice := [item for item in columns if len(set(item)) < len(item)]:
+            raise ValueError(f"{_listed(twice)} crosses a column with itself")
+        _require_once([tuple(sorted(item)) for item in columns], "slices")
+        return slices
+
+    @field_validator("sensitive")
+    @classmethod
+    def _sensitive_once(cls, sensitive: list[ColumnName]) -> list[ColumnName]:
+        _require_once([(name,) for name in sensitive], "sensitive")
+        return sensitive
+
     @property
     def audited(self) -> list[str]:
         """All columns that rows are told apart by, each once, in the order they are named."""
         return list(dict.fromkeys([*(name for columns in self.crossings for name in columns), *self.sensitive]))
+
+
+def _require_once(named: list[tuple[str, ...]], key: str) -> None:
+    if doubled := sorted({item for item in named if named.count(item) > 1}):
+        raise ValueError(f"{_listed(doubled)} stands in `{key}` twice")
+
+
+def _listed(named: Sequence[Sequence[str]]) -> str:
+    return "; ".join(", ".join(item) for item in named)
 
 
 class MonitoringSpec(Spec):
@@ -209,7 +233,7 @@ class UseCaseSpec(Spec):
     name: Name
     domain: Name
     description: str
-    owners: Annotated[list[str], Field(min_length=1)]
+    owners: Annotated[list[UserName], Field(min_length=1)]
     tier: Name
     problem: Problem
     entity: EntitySpec
@@ -233,6 +257,13 @@ class UseCaseSpec(Spec):
     def service_table(self, name: str) -> str:
         """Name in the lake of a table whose columns are those of the feature service (`training_set`)."""
         return f"{self.table(name)}/{self.features.name}"
+
+    @field_validator("description")
+    @classmethod
+    def _described(cls, text: str) -> str:
+        if not text.strip():
+            raise ValueError("say what is predicted, and what for: it opens the model card")
+        return text
 
     @property
     def predictions_asset(self) -> str:

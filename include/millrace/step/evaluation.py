@@ -3,38 +3,31 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-
 from millrace.artifact import DatasetRef, ModelRef, Verdict
 from millrace.document import store_document
-from millrace.errors import EvaluationError, FeatureError, SpecError
+from millrace.errors import EvaluationError
 from millrace.evaluation.base import Evaluation
 from millrace.evaluation.evidence import Evidence, evidence_folder, load_evidence, store_evidence
 from millrace.evaluation.finding import Estimate, TimeOrder
 from millrace.governance.ledger import Ledger
 from millrace.governance.recipe import find_tuning
-from millrace.governance.release import Release, Releases
-from millrace.package import Package, Predictor, TrainingRecord
+from millrace.governance.release import Release
+from millrace.governance.verdict_record import note_verdict
 from millrace.settings import Settings
 from millrace.spec import DomainSpec, PolicySpec, UseCaseSpec, load_domain
-from millrace.step.attribute import read_attributes
+from millrace.step.comparison import Compared, run_comparison
 from millrace.step.examination import explain_challenger, try_challenger
-from millrace.step.imported import compared_partitions, declared_time
+from millrace.step.imported import declared_time
 from millrace.step.origin import find_origin
-from millrace.step.released import require_same_question, rows_of_package, spec_of
 
 if TYPE_CHECKING:
-    from millrace.evaluation.assessment import Contender
-    from millrace.evaluation.holdout import Holdout
+    from millrace.evaluation.assessment import Examined
     from millrace.governance.tuning_record import TuningRecord
 
 log = logging.getLogger(__name__)
-CHAMPION = "champion"
 
 
 def evaluate_candidates(
@@ -66,62 +59,55 @@ def evaluate_candidates(
         PackageError: a package is not what its digest says.
         DocumentError: the recipe of a candidate is not what its digest says.
     """
-    from millrace.evaluation.assessment import gather_evidence, run_field
-    from millrace.evaluation.holdout import make_holdout
-    from millrace.evaluation.latency import latency_of
-    from millrace.monitoring.reference import build_reference
-    from millrace.training.data.training_set import load_training_set
+    from millrace.evaluation.assessment import gather_evidence
 
-    partition = domain.partition(_common_holdout(use_case, policy, candidates))
-    opened = [(ref, _open(ref.digest, settings)) for ref in sorted(candidates, key=lambda item: item.candidate)]
-    records = [_record(ref, package) for ref, package in opened]
-    training = load_training_set(
-        use_case,
-        training_set,
-        lake=settings.lake,
-        partitions=compared_partitions(use_case, domain, training_set, records, partition.key, settings=settings),
-        known_until=max((record.known_until for record in records), key=datetime.fromisoformat),
+    compared = run_comparison(use_case, domain, policy, training_set, candidates, settings=settings)
+    examined = _examine(
+        use_case, domain, compared, candidates=candidates, known_until=training_set.known_until, settings=settings
     )
-    rows = load_training_set(use_case, training_set, lake=settings.lake, partitions=[partition.key])
-    attributes = read_attributes(use_case, domain, rows, partition.key, training_set, settings=settings)
-    holdout = make_holdout(use_case, domain, rows, partition.key, attributes=attributes)
-    predictors = {ref.candidate: package.predictor() for ref, package in opened}
-    release = Releases(settings).champion_for(use_case, partition.end, [ref.digest for ref in candidates])
-    champion, reason = _champion(use_case, domain, release, holdout, settings)
-    field = run_field(
-        use_case,
-        holdout,
-        [_contend(ref.candidate, package, predictors[ref.candidate], holdout) for ref, package in opened],
-        champion,
-        champion_release=release.version if release else 0,
-        champion_reason=reason,
-    )
-    challenger = next(ref for ref in candidates if ref.candidate == field.challenger.name)
     evidence = gather_evidence(
         use_case,
         policy,
-        field,
-        holdout,
-        training,
+        compared.field,
+        compared.holdout,
+        compared.training,
         training_set=training_set,
-        time=declared_time(
-            domain,
-            _time_order(domain, partition.key, records, training, rows, known_until=training_set.known_until),
-            next(package.manifest for ref, package in opened if ref == challenger),
-        ),
-        explanation=explain_challenger(use_case, field.challenger.features, predictors[challenger.candidate], holdout),
-        reference=build_reference(use_case, training, field.challenger.prediction, settings=settings),
-        tuning=_searches(use_case, candidates, settings),
-        stability=try_challenger(use_case, field.challenger.features, predictors[challenger.candidate], holdout),
-        latency=latency_of(challenger.digest, settings),
-        origin=find_origin(use_case.name, challenger.candidate, dict(opened)[challenger], settings),
-        known_late=domain.sources[use_case.entity.source].known_late,
+        examined=examined,
     )
     if evidence.absent:
         log.warning("%s: evaluated without %s, which did not train", use_case.name, ", ".join(evidence.absent))
     digest, card = _store(use_case, policy, evidence, settings)
-    log.info("evidence %s: challenger %s of %s on %s", digest, challenger.candidate, use_case.name, partition.key)
-    return _summarise(evidence, challenger, release, digest=digest, card=card)
+    best = compared.challenger
+    log.info("evidence %s: challenger %s of %s on %s", digest, best.candidate, use_case.name, compared.partition)
+    return _summarise(evidence, best, compared.release, digest=digest, card=card)
+
+
+def _examine(
+    use_case: UseCaseSpec,
+    domain: DomainSpec,
+    compared: Compared,
+    *,
+    candidates: list[ModelRef],
+    known_until: str,
+    settings: Settings,
+) -> Examined:
+    """What is known of the challenger but for its predictions on the holdout."""
+    from millrace.evaluation.assessment import Examined
+    from millrace.evaluation.latency import latency_of
+    from millrace.monitoring.reference import build_reference
+
+    best, challenger, predictor = compared.field.challenger, compared.challenger, compared.predictor
+    seen = _time_order(domain, compared, known_until=known_until)
+    return Examined(
+        time=declared_time(domain, seen, compared.package.manifest),
+        explanation=explain_challenger(use_case, best.features, predictor, compared.holdout),
+        reference=build_reference(use_case, compared.training, best.prediction, settings=settings),
+        tuning=_searches(use_case, candidates, settings),
+        stability=try_challenger(use_case, best.features, predictor, compared.holdout),
+        latency=latency_of(challenger.digest, settings),
+        origin=find_origin(use_case.name, challenger.candidate, compared.package, settings),
+        known_late=domain.sources[use_case.entity.source].known_late,
+    )
 
 
 def check_gates(
@@ -150,21 +136,20 @@ def check_gates(
     digest = store_document(
         evidence_folder(settings), verdict_document(evidence, evaluation.evidence, verdict, answers)
     )
-    domain = load_domain(settings.dags, use_case.domain)
-    Ledger(settings).append(
-        "gates_evaluated",
-        use_case=use_case.name,
-        subject=verdict.subject,
-        effective_at=domain.partition(evaluation.holdout).end,
+    note_verdict(
+        Ledger(settings),
+        use_case.name,
+        verdict.subject,
+        effective_at=load_domain(settings.dags, use_case.domain).partition(evidence.time.holdout).end,
         actor=actor,
         payload={
             "outcome": verdict.outcome,
             "evidence": evaluation.evidence,
             "policy": evidence.policy,
             "verdict": digest,
-            "champion": evaluation.champion,
-            "candidate": evaluation.challenger.candidate,
-            "holdout": evaluation.holdout,
+            "champion": evidence.versus_champion.release,
+            "candidate": evidence.challenger,
+            "holdout": evidence.time.holdout,
             "answers": {item.gate: item.outcome for item in answers},
             "reasons": verdict.reasons,
             "numbers": verdict.numbers,
@@ -209,82 +194,16 @@ def _summarise(
     )
 
 
-def _time_order(
-    domain: DomainSpec,
-    holdout: str,
-    records: list[TrainingRecord],
-    training: pa.Table,
-    rows: pa.Table,
-    *,
-    known_until: str,
-) -> TimeOrder:
+def _time_order(domain: DomainSpec, compared: Compared, *, known_until: str) -> TimeOrder:
     from millrace.evaluation.holdout import time_order
 
     return time_order(
         domain,
-        holdout,
-        training_partitions=sorted({key for record in records for key in record.partitions}),
-        training=training,
-        rows=rows,
+        compared.partition,
+        training_partitions=sorted({key for record in compared.records for key in record.partitions}),
+        training=compared.training,
+        rows=compared.rows,
         known_until=known_until,
-    )
-
-
-def _common_holdout(use_case: UseCaseSpec, policy: PolicySpec, candidates: list[ModelRef]) -> str:
-    names = [ref.candidate for ref in candidates]
-    if len(candidates) < policy.min_candidates:
-        raise EvaluationError(
-            f"{len(candidates)} candidates were trained ({', '.join(names) or 'none'}), "
-            f"policy {policy.tier!r} asks for {policy.min_candidates}",
-            where=f"{use_case.name}: candidates",
-            remedy="look why the others failed, then run training again",
-        )
-    holdouts = sorted({ref.holdout for ref in candidates})
-    if len(holdouts) != 1:
-        raise EvaluationError(
-            f"candidates have different holdouts: {holdouts}",
-            where=f"{use_case.name}: {', '.join(names)}",
-            remedy="train them in one run",
-        )
-    return holdouts[0]
-
-
-def _record(ref: ModelRef, package: Package) -> TrainingRecord:
-    """What a package says it was trained on, which the reference must not contradict."""
-    record = package.manifest.training
-    if (record.trained_through, record.holdout) != (ref.trained_through, ref.holdout):
-        raise EvaluationError(
-            f"the reference says trained through {ref.trained_through} for holdout {ref.holdout}, "
-            f"the package {record.trained_through} for {record.holdout}",
-            where=f"candidate {ref.candidate}, package {ref.digest[:12]}",
-            remedy="hand on the reference that training gave",
-        )
-    return record
-
-
-def _open(digest: str, settings: Settings) -> Package:
-    return Package.open(settings.packages / digest, expected_digest=digest)
-
-
-def _contend(name: str, package: Package, predictor: Predictor, holdout: Holdout, release: int = 0) -> Contender:
-    from millrace.evaluation.assessment import Contender
-
-    columns = package.features.columns
-    if absent := sorted(set(columns) - set(holdout.table.column_names)):
-        raise FeatureError(
-            f"the training set lacks {', '.join(absent)}",
-            where=f"package {package.digest[:12]}",
-            remedy="train on the feature service as it is now",
-        )
-    return Contender(
-        name=name,
-        trainer=package.manifest.trainer,
-        package=package.digest,
-        release=release,
-        trained_through=package.manifest.training.trained_through,
-        bytes=sum(path.stat().st_size for path in package.folder.iterdir() if path.is_file()),
-        features=columns,
-        prediction=predictor.predict(holdout.columns(columns)),
     )
 
 
@@ -293,47 +212,6 @@ def _searches(use_case: UseCaseSpec, candidates: list[ModelRef], settings: Setti
     tuned = [ref for ref in candidates if (spec := use_case.candidates.get(ref.candidate)) and spec.tuning]
     found = {ref.candidate: find_tuning(use_case.name, ref.candidate, ref.digest, settings) for ref in tuned}
     return {name: record for name, record in sorted(found.items()) if record is not None}
-
-
-def _champion(
-    use_case: UseCaseSpec,
-    domain: DomainSpec,
-    release: Release | None,
-    holdout: Holdout,
-    settings: Settings,
-) -> tuple[Contender | None, str]:
-    """What is released, on the same rows, with the features it was made on; or why that cannot be."""
-    if release is None:
-        return None, ""
-    package = _open(release.package, settings)
-    try:
-        require_same_question(use_case, package)
-    except SpecError as error:
-        return None, f"release {release.version} answers another question: {error.what}"
-    try:
-        if package.features.service != use_case.features.name:
-            own = spec_of(use_case, package)
-            holdout = _holdout_of(own, domain, package, holdout, settings)
-        contender = _contend(CHAMPION, package, package.predictor(), holdout, release.version)
-        return replace(contender, threshold=release.threshold), ""
-    except (FeatureError, SpecError) as error:
-        return None, f"release {release.version} reads other features: {error.what}"
-
-
-def _holdout_of(
-    own: UseCaseSpec, domain: DomainSpec, package: Package, holdout: Holdout, settings: Settings
-) -> Holdout:
-    """The holdout's rows with the features of another service.
-
-    Raises:
-        FeatureError: these features cannot be had for the very same rows.
-    """
-    keys, partition = holdout.table.column("key"), holdout.table.column("partition")[0].as_py()
-    rows = rows_of_package(own, domain, partition, package, keys=keys, settings=settings).sort_by("key")
-    if rows.column("key").to_pylist() != keys.to_pylist():
-        raise FeatureError(f"the rows of {partition} changed since the training set was built")
-    kept = {name: holdout.table.column(name) for name in ("label", "partition")}
-    return replace(holdout, table=pa.table({**{name: rows.column(name) for name in rows.column_names}, **kept}))
 
 
 def _figures(estimate: Estimate) -> dict[str, float]:

@@ -231,7 +231,7 @@ def measure_live_gain(
     from millrace.evaluation.score import estimate
 
     metric, way = use_case.evaluation.metric, direction_of(use_case.evaluation.metric)
-    values, rounds, found = [], [], []
+    values, rounds, found, days = [], [], [], 0
     for partition in partitions:
         joined = read_labelled(use_case, partition, lake=settings.lake)
         live = _score_rows(use_case, domain, of_role(joined, LIVE))
@@ -246,9 +246,10 @@ def measure_live_gain(
         values.append(way * (live[0] - shadow[0]))
         rounds.append(way * (live[1] - shadow[1]))
         found.append(partition)
+        days += live[2]
     if not values:
         return LiveGain(metric=metric, partitions=[])
-    mean = estimate(float(np.mean(values)), np.mean(np.stack(rounds), axis=0))
+    mean = estimate(float(np.mean(values)), np.mean(np.stack(rounds), axis=0), days=days)
     return LiveGain(metric=metric, gain=mean.value, low=mean.low, high=mean.high, partitions=found)
 
 
@@ -262,7 +263,7 @@ def _measure_role(
 
     metric = use_case.evaluation.metric
     scored = _score_rows(use_case, domain, rows)
-    found = Estimate() if scored is None else estimate(scored[0], scored[1])
+    found = Estimate() if scored is None else estimate(scored[0], scored[1], days=scored[2])
     return judge_role(
         role,
         release.version,

@@ -11,8 +11,9 @@ import pytest
 
 from millrace.artifact import DatasetRef, ModelRef
 from millrace.errors import EvaluationError
-from millrace.evaluation.assessment import Contender, gather_evidence, run_field
+from millrace.evaluation.assessment import Examined, gather_evidence
 from millrace.evaluation.base import Evaluation
+from millrace.evaluation.contest import Contender, run_field
 from millrace.evaluation.finding import Explanation
 from millrace.evaluation.holdout import Holdout, make_holdout, time_order
 from millrace.settings import Settings
@@ -114,9 +115,7 @@ def test_the_bundle_is_the_same_for_the_same_data_and_knows_what_it_measured(
             holdout,
             training,
             training_set=ref,
-            time=time,
-            explanation=Explanation(method="none", rows=0, features=[]),
-            reference="r",
+            examined=Examined(time=time, explanation=Explanation(method="none", rows=0, features=[]), reference="r"),
         )
 
     found = bundle(1)

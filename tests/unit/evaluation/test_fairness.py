@@ -6,6 +6,7 @@ from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from fairlearn.metrics import (
     demographic_parity_difference,
@@ -17,10 +18,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from millrace.evaluation.block import DayBlocks
-from millrace.evaluation.fairness import Decision, GroupSize, decisions, score_fairness
+from millrace.evaluation.card_audit import fairness_text
+from millrace.evaluation.evidence import Evidence
+from millrace.evaluation.fairness import Decision, GroupSize, decisions, measure_fairness, score_fairness
 from millrace.evaluation.finding import Estimate, FairnessScore
+from millrace.evaluation.gates.fairness import Fairness
+from millrace.evaluation.holdout import make_holdout
 from millrace.evaluation.score import estimate
-from millrace.spec import UseCaseSpec
+from millrace.settings import Settings
+from millrace.spec import UseCaseSpec, load_domain
 
 DAYS = 6
 ROUNDS = 3
@@ -60,7 +66,7 @@ def test_figures_and_intervals_are_those_of_fairlearn_on_the_rows_of_each_round(
         by_fairlearn(of, made, np.repeat(np.arange(len(of)), draw[blocks.of_row].astype(int))) for draw in blocks.draws
     ]
     for name, value in whole.items():
-        expected = estimate(value, np.array([item[name] for item in rounds]))
+        expected = estimate(value, np.array([item[name] for item in rounds]), days=DAYS)
         got: Estimate = getattr(found, name)
         assert got.value == pytest.approx(value)
         assert (got.low, got.high) == pytest.approx((expected.low, expected.high))
@@ -93,13 +99,71 @@ def test_a_group_without_both_outcomes_has_no_rates_to_compare() -> None:
 
 
 @pytest.mark.parametrize("everyone", [True, False])
-def test_who_treats_everyone_the_same_is_alike_even_where_nobody_is_selected(everyone: bool) -> None:
+def test_where_nobody_or_everybody_is_selected_nothing_is_decided_and_nothing_passes(
+    evidence: Evidence, everyone: bool
+) -> None:
     of, made, blocks = decision(3)
     same = np.full(len(of), everyone)
     found: FairnessScore = score_fairness("c", of, Decision(decides="d", truth=made.truth, decided=same), blocks, SMALL)
-    whole = Estimate(value=1.0, low=1.0, high=1.0)
-    assert (found.demographic_parity, found.equalized_odds) == (whole, whole)
-    assert found.demographic_parity_difference.value == 0
+    assert (found.compared, found.demographic_parity, found.equalized_odds) == (3, Estimate(), Estimate())
+    for asked in ({"min_demographic_parity": 0.8}, {"min_demographic_parity": 0.0, "min_equalized_odds": 0.7}):
+        gate = Fairness.model_validate({"min_rows": 1, "min_of_each": 1, "required": True, **asked})
+        answer = gate.answer(evidence.model_copy(update={"fairness": [found]}))
+        assert answer.outcome == "insufficient_data"
+        assert f"{'everybody' if everyone else 'nobody'} is selected (d)" in answer.sentence
+    (told, _) = fairness_text(evidence.model_copy(update={"fairness": [found]}))
+    assert f"is said of {'everybody' if everyone else 'nobody'}" in told
+
+
+def test_a_class_that_is_never_named_is_set_aside_where_another_one_is_judged(evidence: Evidence) -> None:
+    of, made, blocks = decision(3)
+    named, never = (
+        score_fairness("c", of, Decision(decides=told, truth=made.truth, decided=flags), blocks, SMALL)
+        for told, flags in (("x is named", made.decided), ("y is named", np.zeros(len(of), bool)))
+    )
+    gate = Fairness(min_rows=1, min_of_each=1, min_demographic_parity=0.01)
+    answer = gate.answer(evidence.model_copy(update={"fairness": [named, never]}))
+    assert (answer.outcome, "Set aside: nobody is selected (y is named)" in answer.sentence) == ("pass", True)
+    alone = gate.answer(evidence.model_copy(update={"fairness": [never, never]}))
+    assert alone.outcome == "insufficient_data"
+
+
+def test_a_rate_that_is_nought_in_every_group_is_not_compared() -> None:
+    of, made, blocks = decision(3)
+    decided = made.truth & made.decided
+    found = score_fairness("c", of, Decision(decides="d", truth=made.truth, decided=decided), blocks, SMALL)
+    assert found.odds_rate == "true"
+    assert found.equalized_odds.value is not None
+    assert found.equalized_odds.value < 1
+    assert found.equalized_odds.low is not None
+
+
+def test_on_a_single_day_a_ratio_has_no_bounds() -> None:
+    of, made, blocks = decision(4)
+    one = DayBlocks(of_row=np.zeros(len(of), np.int64), days=blocks.days[:1], draws=np.ones((ROUNDS, 1)))
+    found = score_fairness("c", of, made, one, SMALL)
+    assert found.demographic_parity.value is not None
+    assert (found.demographic_parity.low, found.equalized_odds.low) == (None, None)
+
+
+def test_codes_are_groups_by_value_and_only_other_numbers_are_cut(use_case: UseCaseSpec, settings: Settings) -> None:
+    count = 4000
+    columns = {
+        "key": [f"{place:05d}" for place in range(count)],
+        "event_timestamp": pa.array(
+            np.datetime64("2013-03-02", "us") + np.arange(count) * np.timedelta64(5, "m"), pa.timestamp("us", "UTC")
+        ),
+        "label": np.tile([0.0, 1.0], count // 2),
+    }
+    codes = {"race_code": np.arange(count) % 20, "income": np.linspace(0, 1, count)}
+    evaluation = use_case.evaluation.model_copy(update={"sensitive": list(codes)})
+    asked = use_case.model_copy(update={"evaluation": evaluation})
+    holdout = make_holdout(
+        asked, load_domain(settings.dags, "flights"), pa.table(columns), "2013-03", attributes=pa.table(codes)
+    )
+    race, income = measure_fairness(asked, holdout, np.linspace(0, 1, count), size=SMALL)
+    assert {group.value for group in race.groups} == {str(code) for code in range(20)}
+    assert len(income.groups) == 4
 
 
 def test_what_counts_as_decided_depends_on_the_problem(use_case: UseCaseSpec) -> None:

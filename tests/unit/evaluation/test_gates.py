@@ -188,6 +188,11 @@ def test_every_gate_of_the_shipped_policies_is_found_and_fits(settings: Settings
         ({"kind": "minimum_metric", "args": {"metric": "rmse", "at_least": 1}}, ["does not fit", "regression"]),
         ({"kind": "minimum_metric", "args": {"metric": "auk", "at_least": 1}}, ["args.metric", "'auk'"]),
         ({"kind": "beats_baseline", "args": {"min_gain": -1}}, ["args.min_gain"]),
+        ({"kind": "beats_baseline", "args": {"min_gain": float("inf")}}, ["finite", "args.min_gain"]),
+        ({"kind": "minimum_metric", "args": {"metric": "auc", "at_least": float("nan")}}, ["finite", "args.at_least"]),
+        ({"kind": "package_size", "args": {"max_megabytes": float("inf")}}, ["finite", "args.max_megabytes"]),
+        ({"kind": "minimum_metric", "args": {"metric": "log_loss", "at_least": 0.1}}, ["less of log_loss is better"]),
+        ({"kind": "maximum_metric", "args": {"metric": "auc", "at_most": 0.9}}, ["more of auc is better"]),
     ],
 )
 def test_a_wrong_gate_is_named_with_file_key_and_remedy(
@@ -199,6 +204,21 @@ def test_a_wrong_gate_is_named_with_file_key_and_remedy(
     with pytest.raises(SpecError) as error:
         load_gates(policy, use_case)
     assert all(word in str(error.value) for word in says)
+
+
+def test_training_partitions_need_no_order_to_be_held_against_the_holdout(plain: dict[str, Any]) -> None:
+    time = {**plain["time"], "training_partitions": ["2013-04", "2013-02"]}
+    answer = TimeOrdered().answer(Evidence.model_validate({**plain, "time": time}))
+    assert (answer.outcome, "training reaches into 2013-04" in answer.sentence) == ("fail", True)
+
+
+@pytest.mark.parametrize(("rows", "says"), [(900, "Rows enough, but not of every class"), (3, "Too few rows to judge")])
+def test_a_slice_without_a_metric_is_named_by_what_it_lacks(plain: dict[str, Any], rows: int, says: str) -> None:
+    lacking = {**plain["slices"][2], "rows": rows, "score": {}, "champion": {}}
+    evidence = Evidence.model_validate({**plain, "slices": [*plain["slices"][:2], lacking]})
+    answer = SlicesHold(max_drop=0.1).answer(evidence)
+    assert answer.outcome == "pass"
+    assert f"{says}: origin LGA." in answer.sentence
 
 
 def test_a_use_case_may_add_gates_but_not_under_a_name_of_the_policy(use_case: UseCaseSpec, policy: PolicySpec) -> None:

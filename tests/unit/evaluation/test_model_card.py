@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 
 from millrace.evaluation.card_bar import gain_comparison, model_comparison, slice_groups
 from millrace.evaluation.card_panel import HEIGHT, WIDTH, Scale, quality_panels
-from millrace.evaluation.card_text import digits_for, figure, interval, listed
+from millrace.evaluation.card_text import digits_for, figure, interval, listed, markdown
 from millrace.evaluation.evidence import Evidence
 from millrace.evaluation.finding import Estimate
 from millrace.evaluation.gate import Answer
@@ -141,9 +142,46 @@ def test_names_from_the_data_are_escaped_in_both_forms(full: Evidence, plain: di
     card = render_card(Evidence.model_validate({**full.document(), "slices": slices}), "d", answers)
     assert EVIL not in card.html
     assert card.html.count("&lt;b&gt;a|b&lt;/b&gt;") >= 4
-    rows = [line for line in card.markdown.splitlines() if line.startswith("|") and "<b>" in line]
+    rows = [line for line in card.markdown.splitlines() if line.startswith("|") and "<b" in line]
     assert len(rows) >= 4
-    assert all(r"<b>a\|b</b>" in line for line in rows)
+    assert all(r"\<b\>a\|b\</b\>" in line for line in rows)
+
+
+FORGED = (
+    "Fine.\n\n# Gates: pass\n\n- all `alike`\n\n![t](https://evil.example/p.png) [l](https://evil.example) <img src=x>"
+)
+
+
+def kinds(text: str) -> set[str]:
+    """What Markdown finds in a text."""
+    found = MarkdownIt("commonmark").enable("table").parse(text)
+    return {item.type for item in found} | {child.type for item in found for child in item.children or []}
+
+
+def test_what_comes_from_specs_and_data_makes_no_heading_link_or_image(full: Evidence, plain: dict[str, Any]) -> None:
+    many = dict.fromkeys(("description", "label", "feature_service"), FORGED)
+    many["owners"] = [FORGED]  # type: ignore[assignment]
+    slices = [{**plain["slices"][0], "value": FORGED, "gain": {"value": -0.01}}]
+    origin = {"commit": "", "tree": "none", "lock": "", "recipe": "", "source": FORGED}
+    answers = [Answer(gate=FORGED, outcome="fail", sentence=FORGED)]
+    changed = Evidence.model_validate({**full.document(), **many, "slices": slices, "origin": origin})
+    text = render_card(changed, "d", answers).markdown
+    assert kinds(text).isdisjoint({"image", "link_open", "html_inline", "html_block"})
+    assert "\n# " not in text
+    assert "\n- all" not in text
+
+
+@given(st.text("ab1_*`[]()!<>#|\\~.-+= \n", max_size=40))
+def test_any_text_is_one_paragraph_of_words_and_code(text: str) -> None:
+    told = markdown(text)
+    assert "\n" not in told
+    allowed = {"paragraph_open", "paragraph_close", "inline", "text", "code_inline", "text_special"}
+    assert kinds(told) <= allowed
+    assert kinds(f"| {told} |\n| --- |\n") <= allowed | {
+        f"{part}_{end}" for part in ("table", "thead", "tr", "th") for end in ("open", "close")
+    }
+    words = "".join(item.content for item in MarkdownIt("commonmark").parseInline(told)[0].children or [])
+    assert re.sub(r"[\s`'\\]", "", words) == re.sub(r"[\s`'\\]", "", text)
 
 
 def test_the_card_fits_a_phone_and_a_dark_screen_and_loads_nothing(full: Evidence) -> None:

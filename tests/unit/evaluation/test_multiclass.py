@@ -13,7 +13,8 @@ import pytest
 
 from millrace.artifact import DatasetRef
 from millrace.errors import EvaluationError
-from millrace.evaluation.assessment import Contender, gather_evidence, run_field
+from millrace.evaluation.assessment import Examined, gather_evidence
+from millrace.evaluation.contest import Contender, run_field
 from millrace.evaluation.evidence import Evidence, load_evidence, store_evidence
 from millrace.evaluation.explanation import explain_permutation, sample_classes
 from millrace.evaluation.finding import Origin, StabilityTest
@@ -108,18 +109,20 @@ def bundle(several: UseCaseSpec, policy: PolicySpec, domain: DomainSpec, holdout
         holdout,
         training,
         training_set=DatasetRef(table="t", version=1, digest="d", known_until="2013-04-01T04:00:00Z"),
-        time=time_order(
-            domain,
-            "2013-03",
-            training_partitions=["2013-02"],
-            training=training,
-            rows=holdout.table,
-            known_until="2013-04-01T04:00:00Z",
+        examined=Examined(
+            time=time_order(
+                domain,
+                "2013-03",
+                training_partitions=["2013-02"],
+                training=training,
+                rows=holdout.table,
+                known_until="2013-04-01T04:00:00Z",
+            ),
+            explanation=explanation,
+            reference="r",
+            stability=[StabilityTest(change="perturbed", feature="", rows=1500, moved=0.01, metric=0.8)],
+            origin=Origin(commit="1" * 40, tree="clean", lock="2" * 64, recipe="3" * 64),
         ),
-        explanation=explanation,
-        reference="r",
-        stability=[StabilityTest(change="perturbed", feature="", rows=1500, moved=0.01, metric=0.8)],
-        origin=Origin(commit="1" * 40, tree="clean", lock="2" * 64, recipe="3" * 64),
     )
 
 

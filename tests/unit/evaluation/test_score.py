@@ -10,7 +10,7 @@ from scipy import stats
 
 from millrace.evaluation.block import DayBlocks
 from millrace.evaluation.bootstrap import resample_mean
-from millrace.evaluation.score import paired
+from millrace.evaluation.score import estimate, paired, score
 
 
 def blocks(days: int, rounds: int) -> DayBlocks:
@@ -31,4 +31,9 @@ def test_with_one_row_a_day_it_is_the_t_interval_of_a_mean(days: int) -> None:
 def test_a_single_day_and_undefined_rounds_give_no_interval() -> None:
     assert paired(0.3, np.full(50, 0.3), days=1).low is None
     assert paired(0.3, np.full(50, np.nan), days=9).low is None
+    assert estimate(0.3, np.full(50, 0.3), days=1).low is None
+    label, prediction = np.array([0.0, 1.0, 0.0, 1.0]), np.array([0.1, 0.8, 0.4, 0.3])
+    one = DayBlocks(of_row=np.zeros(4, np.int64), days=[date.min], draws=np.ones((50, 1)))
+    found = score("binary", label, prediction, one).estimates()
+    assert {item.low for item in found.values()} == {None}
     assert paired(np.nan, np.zeros(50), days=9).value is None

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from millrace.evaluation.block import DayBlocks, day_blocks
-from millrace.evaluation.slice import MAX_SLICES, OTHERS, crossed_names, score_slices
+from millrace.evaluation.slice import MAX_SLICES, OTHERS, crossed_names, score_slices, slice_names
 
 ROWS = 4000
 
@@ -64,3 +64,41 @@ def test_no_row_is_in_no_slice_however_many_values_there_are(blocks: DayBlocks) 
 def test_crossed_columns_make_one_name_and_keep_what_is_missing() -> None:
     values = {"a": np.array(["x", None], object), "n": np.array([1.0, np.nan])}
     assert crossed_names(("a", "n"), values).tolist() == ["x × 1", "(missing) × (missing)"]
+
+
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [
+        ([1_000_001.0, 1_000_002.0], ["1000001", "1000002"]),
+        ([0.1, 0.2], ["0.1", "0.2"]),
+        ([0.12345671, 0.12345672, 2.0], ["0.12345671", "0.12345672", "2"]),
+        ([2.0, 2.0000001], ["2", "2.0000001"]),
+        ([-0.0, 0.0, np.nan], ["0", "0", "(missing)"]),
+        ([1e20, 3e20], ["1e+20", "3e+20"]),
+    ],
+)
+def test_values_that_differ_are_never_one_slice(values: list[float], names: list[str]) -> None:
+    assert slice_names(np.array(values)).tolist() == names
+
+
+def test_quartiles_that_differ_are_four_slices_however_close_they_lie() -> None:
+    values = 1.0 + np.arange(4000) * 1e-9
+    found, counts = np.unique(slice_names(values), return_counts=True)
+    assert (len(found), set(counts.tolist())) == (4, {1000})
+
+
+def test_whole_numbers_stay_apart_where_they_are_codes() -> None:
+    codes = np.arange(40.0)
+    assert len(set(slice_names(codes, codes=True).tolist())) == 40
+    assert len(set(slice_names(codes).tolist())) == 4
+    assert len(set(slice_names(codes / 7, codes=True).tolist())) == 4
+
+
+def test_a_slice_of_a_single_day_has_no_bounds(blocks: DayBlocks) -> None:
+    generator = np.random.default_rng(0)
+    label = (generator.random(ROWS) < 0.3).astype(np.float64)
+    values = np.where(blocks.of_row == 0, "first", "rest").astype(object)
+    found = score_slices(
+        "binary", "auc", "c", values=values, label=label, predictions=[generator.random(ROWS)], blocks=blocks
+    )
+    assert {item.value: item.score.low is None for item in found} == {"first": True, "rest": False}

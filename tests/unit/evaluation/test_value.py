@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,10 @@ from hypothesis import strategies as st
 
 from millrace.errors import SpecError
 from millrace.evaluation.block import DayBlocks, day_blocks
+from millrace.evaluation.bootstrap import resample_mean
 from millrace.evaluation.finding import BusinessValue
+from millrace.evaluation.gates.business_value import BusinessValueFloor
+from millrace.evaluation.score import paired
 from millrace.evaluation.value import measure_value
 from millrace.spec import UseCaseSpec
 from millrace.spec.load import check_values
@@ -102,12 +106,35 @@ def test_the_gain_is_paired_over_the_champion_at_its_own_threshold_and_over_one_
     assert late.gain.high - late.gain.low < late.per_row.high - late.per_row.low
 
 
+def test_few_days_make_the_worth_less_sure_than_percentiles_say_and_one_day_says_nothing(
+    use_case: UseCaseSpec,
+) -> None:
+    generator = np.random.default_rng(0)
+    chance = generator.random(400)
+    label = (generator.random(400) < chance).astype(np.float64)
+    spec = valued(use_case, threshold=0.2, matrix=COSTS)
+    one = measure_value(spec, label, chance, blocks_of(400, days=1))
+    assert one is not None
+    assert (one.per_row.low, one.baseline.low, one.gain.low) == (None, None, None)
+    answer = BusinessValueFloor(at_least=-100, min_gain=-100).answer(SimpleNamespace(value=one))  # type: ignore[arg-type]
+    assert answer.outcome == "insufficient_data"
+    three, blocks = measure_value(spec, label, chance, blocks_of(400, days=3)), blocks_of(400, days=3)
+    assert three is not None
+    assert three.per_row.value is not None
+    money = np.where(chance >= 0.2, np.where(label == 1, 25.0, -15.0), np.where(label == 1, -60.0, 0.0))
+    rounds = resample_mean(money, blocks)
+    assert three.per_row == paired(float(money.mean()), rounds, days=3)
+    assert three.per_row.low is not None
+    assert three.per_row.low < np.percentile(rounds, 2.5)
+
+
 def test_nothing_is_measured_where_the_use_case_names_no_money(use_case: UseCaseSpec) -> None:
     without = use_case.model_copy(update={"evaluation": use_case.evaluation.model_copy(update={"value": None})})
     assert measure_value(without, np.ones(3), np.ones(3), blocks_of(3)) is None
 
 
 def test_classes_may_be_written_as_numbers(use_case: UseCaseSpec) -> None:
+    assert valued(use_case, matrix={"1": {"1": 25}}) == valued(use_case, matrix={"1": {"1": 25.0}})
     numbers = {int(came): {int(said): money for said, money in row.items()} for came, row in COSTS.items()}
     assert valued(use_case, matrix=numbers) == valued(use_case, matrix=COSTS)
     with pytest.raises(SpecError, match=r"evaluation\.value\.matrix"):
@@ -128,6 +155,9 @@ def test_classes_may_be_written_as_numbers(use_case: UseCaseSpec) -> None:
         ("regression", {"matrix": COSTS}, ["value.matrix is for classes"]),
         ("regression", {"over": 2.0}, ["evaluation.value.over", "less than or equal to 0"]),
         ("binary", {"matrix": {"1": {"1": float("nan")}}}, ["evaluation.value.matrix.1.1", "finite"]),
+        ("binary", {"matrix": {"1": {"1": True}}}, ["evaluation.value.matrix.1.1", "(is True)"]),
+        ("binary", {"matrix": {"1": {"1": "3"}}}, ["evaluation.value.matrix.1.1", "(is '3')"]),
+        ("regression", {"over": False, "under": -1.0}, ["evaluation.value.over", "(is False)"]),
         ("binary", {"matrix": {"1": {"1": "much"}}}, ["evaluation.value.matrix.1.1", "'much'"]),
     ],
 )

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from pydantic import Field
-
 from millrace.evaluation.evidence import Evidence
 from millrace.evaluation.finding import BusinessValue, Estimate
 from millrace.evaluation.gate import Answer, Gate
@@ -19,8 +15,8 @@ class BusinessValueFloor(Gate):
     reach that too: over the champion's decisions, or over the best single answer to all rows where there is none.
     """
 
-    at_least: Annotated[float, Field(allow_inf_nan=False)]
-    min_gain: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    at_least: float
+    min_gain: float | None = None
 
     def answer(self, evidence: Evidence) -> Answer:
         """Insufficient where the worth was not measured, or too few days give it an interval."""

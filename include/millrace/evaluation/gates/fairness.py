@@ -18,7 +18,8 @@ class Fairness(Gate):
     """Fails where one group of a sensitive column is selected too seldom, or judged right less often, than another.
 
     Demographic parity is the least share selected over the greatest (the four-fifths rule asks for 0.8); equalized
-    odds the same of the true and of the false positive rates, the worse of both.
+    odds the same of the true and of the false positive rates, the worse of both. Where nobody is selected, or
+    everybody, nothing is decided and nothing is judged; of several classes at least one must be.
 
     Attributes:
         min_demographic_parity: least ratio of shares selected; 0 asks for none.
@@ -38,7 +39,7 @@ class Fairness(Gate):
     required: bool = False
 
     def answer(self, evidence: Evidence) -> Answer:
-        """Insufficient where a column has fewer than two groups that can be compared; the least alike decides."""
+        """The least alike decides; insufficient where a column has fewer than two groups, or nothing is decided."""
         scores = [item for item in evidence.fairness if not self.columns or item.column in self.columns]
         if absent := sorted(set(self.columns) - {item.column for item in scores}):
             return Answer(outcome="insufficient_data", sentence=f"Not measured by group: {', '.join(absent)}.")
@@ -65,7 +66,10 @@ class Fairness(Gate):
         holding: list[tuple[float, str]] = []
         lacking: list[str] = []
         numbers: dict[str, float] = {"scores": float(len(scores))}
+        decided = {item.column for item in scores if not _undecided(item)}
         for item in scores:
+            if _undecided(item) and item.column in decided:
+                continue
             for ratio, limit, sentence in self._measured(item):
                 if ratio is None:
                     lacking.append(sentence)
@@ -75,7 +79,7 @@ class Fairness(Gate):
             numbers["demographic_parity"] = min(parity)
         if odds := [item.equalized_odds.value for item in scores if item.equalized_odds.value is not None]:
             numbers["equalized_odds"] = min(odds)
-        aside = _too_small(scores, self.min_rows)
+        aside = _too_small(scores, self.min_rows) + _set_aside([item for item in scores if item.column in decided])
         if failing:
             told = "; ".join(sentence for _, sentence in sorted(failing)[:4])
             return Answer(outcome="fail", numbers=numbers, sentence=f"{told}.{aside}")
@@ -90,12 +94,12 @@ class Fairness(Gate):
         """Ratio, what it must reach, and a sentence, for each figure that is asked for."""
         found: list[tuple[float | None, float, str]] = []
         if self.min_demographic_parity > 0:
-            told = f"fewer than two groups of {item.column} have {item.min_rows} rows"
+            told = _undecided(item) or f"fewer than two groups of {item.column} have {item.min_rows} rows"
             if item.demographic_parity.value is not None:
                 told = _selected(item, self.min_demographic_parity)
             found.append((item.demographic_parity.value, self.min_demographic_parity, told))
         if self.min_equalized_odds > 0:
-            told = (
+            told = _undecided(item) or (
                 f"fewer than two groups of {item.column} have {item.min_rows} rows with "
                 f"{item.min_of_each} of each outcome"
             )
@@ -103,6 +107,21 @@ class Fairness(Gate):
                 told = _odds(item, self.min_equalized_odds)
             found.append((item.equalized_odds.value, self.min_equalized_odds, told))
         return found
+
+
+def _undecided(item: FairnessScore) -> str:
+    """Why there is nothing to compare between groups that are large enough; "" where there is."""
+    if item.compared < 2 or item.demographic_parity.value is not None:
+        return ""
+    shares = [group.selected for group in item.groups if group.rows >= item.min_rows]
+    who = "everybody" if max(shares, default=0.0) > 0 else "nobody"
+    return f"{who} is selected ({item.decides}), so groups of {item.column} cannot be compared"
+
+
+def _set_aside(scores: list[FairnessScore]) -> str:
+    told = list(dict.fromkeys(reason for item in scores if (reason := _undecided(item))))
+    more = f"; and {len(told) - 3} more of the kind" if len(told) > 3 else ""
+    return f" Set aside: {'; '.join(told[:3])}{more}." if told else ""
 
 
 def _selected(item: FairnessScore, limit: float) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from millrace.evaluation.evidence import Evidence
-from millrace.evaluation.finding import Estimate, SliceScore
+from millrace.evaluation.finding import Estimate, SliceScore, slice_list
 from millrace.evaluation.gate import Answer, Gate
 from millrace.evaluation.metric import METRICS
 
@@ -21,7 +21,7 @@ class NotWorseThan(Gate):
     Attributes:
         margin: what all rows together may be worse by.
         slice_margin: what one slice may be worse by; slices are fewer rows, so that their bounds are wider.
-        min_rows: rows a slice needs to be judged; smaller ones, and those of one class, are named.
+        min_rows: rows a slice needs to be judged; smaller ones, and those that lack a class, are named.
     """
 
     margin: Annotated[float, Field(ge=0)]
@@ -29,7 +29,7 @@ class NotWorseThan(Gate):
     min_rows: Annotated[int, Field(ge=1)] = 500
 
     def answer(self, evidence: Evidence) -> Answer:
-        """Insufficient where the champion cannot be compared, or slices are declared and none has rows enough."""
+        """Insufficient where the champion cannot be compared on all rows, or on a slice of rows enough."""
         versus = evidence.versus_champion
         if evidence.champion is None and not versus.reason:
             return Answer(outcome="pass", sentence="No champion is in force, so there is none to be worse than.")
@@ -38,34 +38,44 @@ class NotWorseThan(Gate):
             reason = versus.reason or "the metric is undefined on too many resampled days"
             sentence = f"There is no comparison with release {versus.release}: {reason}."
             return Answer(outcome="insufficient_data", sentence=sentence)
-        bounds = {id(item): bound for item in evidence.slices if (bound := self._bound(item)) is not None}
-        ranked = sorted(
-            (item for item in evidence.slices if id(item) in bounds),
-            key=lambda item: (bounds[id(item)], item.column, item.value),
-        )
-        small = [item for item in evidence.slices if id(item) not in bounds]
-        aside = f" Not judged, for want of rows: {_names(small)}." if small else ""
-        numbers = {"gain": gain.value, "low": gain.low, "margin": self.margin, "slices": float(len(ranked))}
+        return self._judge(evidence, gain, gain.low)
+
+    def _judge(self, evidence: Evidence, gain: Estimate, low: float) -> Answer:
+        large = [item for item in evidence.slices if item.rows >= self.min_rows and item.score.value is not None]
+        bounded = [(bound, item) for item in large if (bound := _bound(item)) is not None]
+        ranked = sorted(bounded, key=lambda pair: (pair[0], pair[1].column, pair[1].value))
+        numbers = {"gain": gain.value or 0.0, "low": low, "margin": self.margin, "slices": float(len(ranked))}
         if ranked:
-            numbers |= {"worst_slice_low": bounds[id(ranked[0])], "slice_margin": self.slice_margin}
-        failing = [item for item in ranked if bounds[id(item)] <= -self.slice_margin]
+            numbers |= {"worst_slice_low": ranked[0][0], "slice_margin": self.slice_margin}
+        failing = [item for bound, item in ranked if bound <= -self.slice_margin]
+        aside = self._aside(evidence)
         whole = _told(evidence, "all rows", gain, self.margin)
-        told = [whole] if gain.low <= -self.margin else []
+        told = [whole] if low <= -self.margin else []
         told += [self._slice_told(evidence, item) for item in failing[:3]]
         if told:
-            more = f"; all failing slices: {_names(failing)}" if len(failing) > 3 else ""
+            more = f"; all failing slices: {slice_list(failing)}" if len(failing) > 3 else ""
             return Answer(outcome="fail", numbers=numbers, sentence=f"{'; '.join(told)}{more}.{aside}")
+        if unbounded := [item for item in large if _bound(item) is None]:
+            sentence = f"The gain has no bounds, for want of days, on {slice_list(unbounded)}.{aside}"
+            return Answer(outcome="insufficient_data", numbers=numbers, sentence=sentence)
         if evidence.slices and not ranked:
             sentence = f"No slice has {self.min_rows} rows with a defined gain.{aside}"
             return Answer(outcome="insufficient_data", numbers=numbers, sentence=sentence)
-        weakest = f"; the weakest of {len(ranked)} slices: {self._slice_told(evidence, ranked[0])}" if ranked else ""
+        weakest = f"; the weakest of {len(ranked)} slices: {self._slice_told(evidence, ranked[0][1])}" if ranked else ""
         return Answer(outcome="pass", numbers=numbers, sentence=f"{whole}{weakest}.{aside}")
 
-    def _bound(self, item: SliceScore) -> float | None:
-        return item.gain.low if item.gain is not None and item.rows >= self.min_rows else None
+    def _aside(self, evidence: Evidence) -> str:
+        small = [item for item in evidence.slices if item.rows < self.min_rows]
+        lacking = [item for item in evidence.slices if item.rows >= self.min_rows and item.score.value is None]
+        told = f" Not judged, for want of rows: {slice_list(small)}." if small else ""
+        return told + (f" Not judged, for want of a class: {slice_list(lacking)}." if lacking else "")
 
     def _slice_told(self, evidence: Evidence, item: SliceScore) -> str:
-        return _told(evidence, f"{item.column} {item.value}", item.gain or Estimate(), self.slice_margin)
+        return _told(evidence, item.name, item.gain or Estimate(), self.slice_margin)
+
+
+def _bound(item: SliceScore) -> float | None:
+    return None if item.gain is None else item.gain.low
 
 
 def _told(evidence: Evidence, rows: str, gain: Estimate, margin: float) -> str:
@@ -75,11 +85,6 @@ def _told(evidence: Evidence, rows: str, gain: Estimate, margin: float) -> str:
         f"{METRICS[evidence.metric].title} gain on {rows} {value:+.4f}, lower bound {low:+.4f} {bound} "
         f"{-margin or 0.0:g}"
     )
-
-
-def _names(slices: list[SliceScore]) -> str:
-    shown = ", ".join(f"{item.column} {item.value}" for item in slices[:8])
-    return shown if len(slices) <= 8 else f"{shown} and {len(slices) - 8} more"
 
 
 GATE = NotWorseThan

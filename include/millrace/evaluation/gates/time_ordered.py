@@ -22,8 +22,9 @@ class TimeOrdered(Gate):
             unknown = "It was trained elsewhere, and nobody declares through when."
             sentence = unknown if time.declared else "There are no training rows to compare with."
             return Answer(outcome="insufficient_data", sentence=sentence)
-        if time.training_partitions[-1] >= time.holdout:
-            faults.append(f"training reaches into {time.training_partitions[-1]}, the holdout is {time.holdout}")
+        first, last = min(time.training_partitions), max(time.training_partitions)
+        if last >= time.holdout:
+            faults.append(f"training reaches into {last}, the holdout is {time.holdout}")
         if _moment(time.training_last_event) >= _moment(time.holdout_start):
             faults.append(f"a training row is of {time.training_last_event}, the holdout begins {time.holdout_start}")
         if _moment(time.training_last_event) >= _moment(time.holdout_first_event):
@@ -38,7 +39,6 @@ class TimeOrdered(Gate):
         }
         if faults:
             return Answer(outcome="fail", numbers=numbers, sentence=f"Order in time is broken: {'; '.join(faults)}.")
-        first, last = time.training_partitions[0], time.training_partitions[-1]
         if time.declared:
             sentence = f"Trained elsewhere, through {last} as is declared; measured on {time.holdout}."
             return Answer(outcome="pass", numbers=numbers, sentence=sentence)

@@ -11,9 +11,10 @@ from millrace.evaluation.finding import Comparison, Estimate, SliceScore
 from millrace.evaluation.gates.not_worse_than import NotWorseThan
 
 
-def part(value: str, rows: int, low: float | None, *, column: str = "origin") -> SliceScore:
+def part(value: str, rows: int, low: float | None, *, column: str = "origin", known: bool = True) -> SliceScore:
     found = Estimate() if low is None else Estimate(value=low + 0.02, low=low, high=low + 0.04)
-    return SliceScore(column=column, value=value, rows=rows, mean_label=0.2, score=Estimate(value=0.7), gain=found)
+    score = Estimate(value=0.7) if known else Estimate()
+    return SliceScore(column=column, value=value, rows=rows, mean_label=0.2, score=score, gain=found)
 
 
 def bundle(evidence: Evidence, *slices: SliceScore, **gain: Any) -> Evidence:
@@ -44,11 +45,23 @@ def test_one_slice_or_crossing_that_may_be_worse_is_enough_to_fail(evidence: Evi
 
 
 def test_slices_of_few_rows_or_one_class_are_named_and_fail_nothing(evidence: Evidence) -> None:
-    answer = GATE.answer(bundle(evidence, part("EWR", 900, 0.0), part("LGA", 499, -0.5), part("JFK", 900, None)))
+    one_class = part("JFK", 900, None, known=False)
+    answer = GATE.answer(bundle(evidence, part("EWR", 900, 0.0), part("LGA", 499, -0.5), one_class))
     assert answer.outcome == "pass"
-    assert "Not judged, for want of rows: origin LGA, origin JFK" in answer.sentence
+    assert "Not judged, for want of rows: origin LGA. Not judged, for want of a class: origin JFK." in answer.sentence
     none = GATE.answer(bundle(evidence, part("LGA", 499, 0.5)))
     assert (none.outcome, "No slice has 500 rows" in none.sentence) == ("insufficient_data", True)
+
+
+@pytest.mark.parametrize("gain", [None, Estimate(), Estimate(value=0.01)])
+def test_a_large_slice_whose_gain_has_no_bounds_is_no_pass(evidence: Evidence, gain: Estimate | None) -> None:
+    unsure = part("JFK", 900, None).model_copy(update={"gain": gain})
+    answer = GATE.answer(bundle(evidence, part("EWR", 900, 0.0), unsure))
+    assert (answer.outcome, "no bounds, for want of days, on origin JFK" in answer.sentence) == (
+        "insufficient_data",
+        True,
+    )
+    assert GATE.answer(bundle(evidence, part("EWR", 900, -0.5), unsure)).outcome == "fail"
 
 
 def test_without_a_champion_it_passes_and_says_so_but_one_that_cannot_be_compared_blocks(evidence: Evidence) -> None:
