@@ -13,6 +13,7 @@ from typing import Any
 
 from millrace.artifact import DatasetRef, ModelRef
 from millrace.errors import MillraceError
+from millrace.spec.source import public_address
 
 log = logging.getLogger(__name__)
 TABLE, FILE, MODEL, DOCUMENT, STREAM = "TABLE", "FILE", "MODEL", "DOCUMENT", "STREAM"
@@ -84,7 +85,8 @@ class Lineage:
 
 
 def place(uri: str) -> NotedDataset:
-    """What rows were read from: a file or address, else a table of a connection or a function."""
+    """What rows were read from: a file or address without secrets, else a table of a connection or a function."""
+    uri = public_address(uri)
     if "://" in uri:
         scheme, _, rest = uri.partition("://")
         authority, _, path = rest.partition("/")

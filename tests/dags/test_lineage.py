@@ -68,6 +68,11 @@ def test_a_place_has_the_namespace_that_others_know_it_by(uri: str, namespace: s
     assert (noted.namespace, noted.name) == (namespace, name)
 
 
+def test_a_place_is_told_without_login_and_query() -> None:
+    noted = place("https://user:secret@host/x.csv?token=abc")
+    assert (noted.namespace, noted.name) == ("https://host", "x.csv")
+
+
 def test_a_table_is_noted_once_with_version_columns_rows_and_partition(settings: Settings) -> None:
     table = Table(settings.lake, "shop/clean/orders")
     ref = table.replace(pa.table({"order": [1, 2], "at": pa.array([0, 1], pa.timestamp("us", "UTC"))}), partition="1")

@@ -22,7 +22,7 @@ from tests.unit.package.onnx_models import linear
 from tests.unit.serving import sample
 
 from millrace.artifact import DatasetRef, ModelRef, Verdict
-from millrace.errors import RebuildError, ReleaseRefusedError
+from millrace.errors import RebuildError, ReleaseRefusedError, SpecError
 from millrace.evaluation.base import Evaluation
 from millrace.evaluation.evidence import load_evidence
 from millrace.governance.ledger import Ledger
@@ -143,9 +143,9 @@ def test_a_model_of_which_nobody_says_when_it_was_trained_is_not_released(place:
 
 
 def test_a_model_that_declares_the_holdout_itself_is_refused(place: Place) -> None:
-    _, verdict = place.judge(place.take(trained_through=HOLDOUT), place.baseline)
-    assert verdict.outcome == "fail"
-    assert any(f"training reaches into {HOLDOUT}" in reason for reason in verdict.reasons)
+    with pytest.raises(SpecError, match=f"learned from rows through {HOLDOUT}") as caught:
+        place.take(trained_through=HOLDOUT)
+    assert caught.value.remedy
 
 
 def test_an_import_alone_is_judged_but_beats_no_baseline(place: Place) -> None:

@@ -81,6 +81,11 @@ def _add_release(tree: Tree, found: PredictionLineage) -> None:
 def _add_training(tree: Tree, found: PredictionLineage) -> None:
     told = found.training
     branch = tree.add(f"package {told['package'][:_DIGITS]} ({escape(told['trainer'])})")
+    if known := told.get("imported"):
+        branch.add(f"trained elsewhere: {escape(known['source'])}")
+        branch.add(f"{known['format']} file, sha256 {known['sha256'][:_DIGITS]}")
+        through = known["trained_through"]
+        branch.add(f"learned from rows through {through}, by declaration" if through else "its rows nobody declared")
     if "rows" in told:
         branch.add(f"{told['rows']:,} training rows of {_short(told['partitions'])}")
         version = f" version {told['version']}" if "version" in told else ""

@@ -57,31 +57,21 @@ def lay_out(
         ModelImportError: names, order, types, categories, output or problem do not fit; all that is wrong is named.
     """
     where = f"signature of {signature.name!r}"
-    if signature.problem != use_case.problem:
-        raise ModelImportError(
-            f"the model answers a {signature.problem} problem, {use_case.name!r} is {use_case.problem}",
-            where=f"{where}: problem",
-            remedy="import it into a use case of its kind",
-        )
-    inputs = _inputs(signature, found, told)
-    if faults := [*_against_features(inputs, signature, features), *_against_model(inputs, found)]:
-        raise ModelImportError("; ".join(faults), where=where, remedy="correct inputs and ignores of the signature")
-    inputs = _in_order(inputs, found)
-    texts = {
-        item.feature or item.name: list(item.codes) or texts_of(item.feature or item.name)
-        for item in inputs
-        if isinstance(item, CategoryInput)
-    }
+    _require_problem(signature, use_case, where)
+    inputs = _fitting_inputs(signature, features, found, told, where=where)
+    categories = [item for item in inputs if isinstance(item, CategoryInput)]
+    texts = {_feature(item): list(item.codes) or texts_of(_feature(item)) for item in categories}
     encoder = Encoder(
         [ColumnEncoder(name=item.name, kind=item.kind, vocabulary=texts.get(item.name, [])) for item in features.model]
     )
+    translated = [_model_input(item, texts.get(_feature(item), [])) for item in inputs]
     tensors = _tensors(found, len(inputs))
     if faults := _against_tensors(inputs, tensors):
         raise ModelImportError("; ".join(faults), where=f"{where}: inputs", remedy="declare what stands for them")
     output, places = _answer(signature, use_case, found, where)
     layout = Layout(
         format=found.format,
-        inputs=[_model_input(item, texts.get(item.feature or item.name, [])) for item in inputs],
+        inputs=translated,
         tensors=tensors,
         output=output.name if output else "",
         places=places,
@@ -89,6 +79,29 @@ def lay_out(
         link=signature.output.link,
     )
     return Declared(layout=layout, encoder=encoder, notes=_notes(signature, inputs))
+
+
+def _require_problem(signature: SignatureSpec, use_case: UseCaseSpec, where: str) -> None:
+    if signature.problem != use_case.problem:
+        raise ModelImportError(
+            f"the model answers a {signature.problem} problem, {use_case.name!r} is {use_case.problem}",
+            where=f"{where}: problem",
+            remedy="import it into a use case of its kind",
+        )
+
+
+def _fitting_inputs(
+    signature: SignatureSpec, features: FeatureSpec, found: Description, told: Sequence[Input], *, where: str
+) -> list[Input]:
+    """The inputs in the model's order, once they fit features and model."""
+    inputs = _inputs(signature, found, told)
+    if faults := [*_against_features(inputs, signature, features), *_against_model(inputs, found)]:
+        raise ModelImportError("; ".join(faults), where=where, remedy="correct inputs and ignores of the signature")
+    return _in_order(inputs, found)
+
+
+def _feature(item: Input) -> str:
+    return item.feature or item.name
 
 
 def _inputs(signature: SignatureSpec, found: Description, told: Sequence[Input]) -> list[Input]:
@@ -107,14 +120,14 @@ def _against_features(inputs: Sequence[Input], signature: SignatureSpec, feature
     known: dict[str, Column] = {column.name: column for column in features.model}
     faults = []
     for item in inputs:
-        name = item.feature or item.name
+        name = _feature(item)
         if name not in known:
             near = difflib.get_close_matches(name, list(known), n=1)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
             faults.append(f"input {item.name!r}: {features.service!r} has no feature {name!r}{hint}")
         elif known[name].kind != item.type:
             faults.append(f"input {item.name!r} is declared a {item.type}, feature {name!r} is a {known[name].kind}")
-    read = {item.feature or item.name for item in inputs}
+    read = {_feature(item) for item in inputs}
     if unread := [name for name in known if name not in read | set(signature.ignores)]:
         faults.append(f"features that are neither inputs nor in ignores: {', '.join(unread)}")
     if unknown := sorted(set(signature.ignores) - set(known)):
@@ -195,7 +208,13 @@ def _answer(
             )
         return output, []
     own = list(signature.output.classes) or list(found.classes) or wanted
-    if sorted(own) != sorted(wanted) or (columns and columns != len(own)):
+    if columns and columns != len(own):
+        raise ModelImportError(
+            f"the model answers with {columns} columns, for the {len(own)} classes {', '.join(own)}",
+            where=f"{where}: output",
+            remedy="name the output of probabilities, or export the model with one column a class",
+        )
+    if sorted(own) != sorted(wanted):
         raise ModelImportError(
             f"the columns of the answer are {', '.join(own)}, the use case tells {', '.join(wanted)} apart",
             where=f"{where}: output.classes",
@@ -223,7 +242,7 @@ def _output(signature: SignatureSpec, use_case: UseCaseSpec, found: Description,
 
 
 def _model_input(item: Input, texts: Sequence[str]) -> ModelInput:
-    feature = item.feature or item.name
+    feature = _feature(item)
     if isinstance(item, NumberInput):
         return ModelInput(name=item.name, feature=feature, missing=item.missing)
     unseen: Any = item.unseen

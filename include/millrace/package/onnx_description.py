@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import onnx
@@ -20,6 +21,10 @@ _KINDS = {
     "tensor(int32)": "int32",
     "tensor(string)": "object",
 }
+_CHANCE = frozenset(
+    {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
+)
+"""Operators that answer otherwise each time."""
 _FLOATS = ("tensor(float)", "tensor(double)", "tensor(float16)")
 
 
@@ -27,7 +32,8 @@ def describe_model(content: bytes, *, wrapped: bool = False) -> Description:
     """Read a file.
 
     Raises:
-        ModelImportError: it is no ONNX model, lies in several files, or ONNX Runtime does not run it.
+        ModelImportError: it is no ONNX model, lies in several files, answers by chance, or ONNX Runtime does not
+            run it.
     """
     try:
         model = onnx.load_model_from_string(content)
@@ -39,6 +45,11 @@ def describe_model(content: bytes, *, wrapped: bool = False) -> Description:
         raise unreadable(
             f"tensors of the model lie in other files: {', '.join(outside)[:200]}",
             "save it in one file: onnx.save_model(model, path, save_as_external_data=False)",
+        )
+    if unsettled := sorted(_unsettled(model)):
+        raise unreadable(
+            f"operators of the model answer by chance or learn from the batch: {', '.join(unsettled)[:200]}",
+            "export it for inference, without random operators or statistics of the batch",
         )
     try:
         session = open_session(content)
@@ -69,18 +80,48 @@ def describe_model(content: bytes, *, wrapped: bool = False) -> Description:
 
 def _outside(model: Any) -> set[str]:
     """Files that tensors of the model, however deep in its graphs, lie in."""
-    found, graphs = set(), [model.graph, *model.functions]
-    while graphs:
-        graph = graphs.pop()
-        tensors = list(getattr(graph, "initializer", []))
-        for node in graph.node:
-            for attribute in node.attribute:
-                tensors += [attribute.t, *attribute.tensors]
-                graphs += [attribute.g, *attribute.graphs]
-        for tensor in tensors:
-            if tensor.data_location == onnx.TensorProto.EXTERNAL:
-                found.add(next((item.value for item in tensor.external_data if item.key == "location"), "?"))
-    return found
+    return {
+        next((item.value for item in tensor.external_data if item.key == "location"), "?")
+        for graph in _graphs(model)
+        for tensor in _dense(graph)
+        if tensor.data_location == onnx.TensorProto.EXTERNAL
+    }
+
+
+def _dense(graph: Any) -> Iterator[Any]:
+    """All tensors of a graph; of a sparse one its values and their places."""
+    sparse = list(getattr(graph, "sparse_initializer", []))
+    yield from getattr(graph, "initializer", [])
+    for attribute in _attributes(graph):
+        yield from (attribute.t, *attribute.tensors)
+        sparse += [attribute.sparse_tensor, *attribute.sparse_tensors]
+    for tensor in sparse:
+        yield from (tensor.values, tensor.indices)
+
+
+def _unsettled(model: Any) -> set[str]:
+    """Operators, however deep, whose answer is not the row's alone."""
+    nodes = [node for graph in _graphs(model) for node in graph.node]
+    trained = (node for node in nodes if any(item.name == "training_mode" and item.i for item in node.attribute))
+    return {node.op_type for node in nodes if node.op_type in _CHANCE} | {
+        f"{node.op_type} (training_mode)" for node in trained
+    }
+
+
+def _graphs(model: Any) -> Iterator[Any]:
+    """The graph and the functions of a model, and the graphs within them."""
+    waiting = [model.graph, *model.functions]
+    while waiting:
+        graph = waiting.pop()
+        yield graph
+        for attribute in _attributes(graph):
+            waiting += [attribute.g, *attribute.graphs]
+
+
+def _attributes(graph: Any) -> Iterator[Any]:
+    """Attributes of the nodes of a graph, and the defaults of a function's own."""
+    yield from (attribute for node in graph.node for attribute in node.attribute)
+    yield from getattr(graph, "attribute_proto", [])
 
 
 def _tensor(item: Any) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,8 @@ from millrace.errors import PackageError
 from millrace.package.layout import Layout
 
 _ERRORS = 3
+_OUTSIDE = "session.model_external_initializers_file_folder_path"
+"""Where tensors outside of the model's file would be read from: a folder that holds nothing, nor can."""
 
 
 class OnnxModel:
@@ -51,12 +54,14 @@ def open_session(content: bytes, *, threads: int = 1) -> Any:
     """A session of ONNX Runtime.
 
     Raises:
-        PackageError: it does not read the model: no ONNX, an operator or an operator set it does not know.
+        PackageError: it does not read the model: no ONNX, an operator or an operator set it does not know, or tensors
+            that lie in other files.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = _ERRORS
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry(_OUTSIDE, os.devnull)
     try:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -22,6 +23,8 @@ from millrace.package.layout import Layout
 from millrace.package.sklearn_predictor import TRUSTED
 
 _SCHEMA = "schema.json"
+_MOST_BYTES, _MOST_SCHEMA = 1 << 30, 64 << 20
+"""Unpacked: of a whole file, and of its schema, which is held in memory many times over as objects."""
 _PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 _REFUSED = ("sklearn.feature_extraction.", "sklearn.datasets.")
 """What reads files or opens addresses that stand in the values it is given."""
@@ -161,12 +164,35 @@ def _types(content: bytes) -> set[str]:
     """Dotted names of all types that a skops file speaks of."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            _require_small(archive)
             schema = orjson.loads(archive.read(_SCHEMA))
-    except (zipfile.BadZipFile, KeyError, orjson.JSONDecodeError, EOFError) as error:
+        return {f"{node['__module__']}.{node['__class__']}" for node in _nodes(schema) if "__module__" in node}
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        KeyError,
+        NotImplementedError,
+        RuntimeError,
+        orjson.JSONDecodeError,
+        EOFError,
+    ) as error:
         raise _faulty(
             f"the file is no skops file, or is cut off: {error}", "save it again with skops.io.dump, and copy it whole"
         ) from error
-    return {f"{node['__module__']}.{node['__class__']}" for node in _nodes(schema) if "__module__" in node}
+
+
+def _require_small(archive: zipfile.ZipFile) -> None:
+    """Nothing is unpacked before it is known how large it becomes."""
+    whole = sum(item.file_size for item in archive.infolist())
+    if whole > _MOST_BYTES:
+        raise _faulty(
+            f"the file unpacks to {whole >> 20} MiB, at most {_MOST_BYTES >> 20} are taken in",
+            "export a smaller one; the online service holds it in memory",
+        )
+    if (schema := archive.getinfo(_SCHEMA).file_size) > _MOST_SCHEMA:
+        raise _faulty(
+            f"the schema in the file has {schema >> 20} MiB, at most {_MOST_SCHEMA >> 20} are taken in", _REMEDY
+        )
 
 
 def _nodes(root: Any) -> Iterator[dict[str, Any]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import orjson
 import xgboost
 
@@ -22,10 +24,8 @@ def describe_model(content: bytes, *, wrapped: bool = False) -> Description:
         booster.load_model(bytearray(content))
         config = orjson.loads(booster.save_config())["learner"]
     except (xgboost.core.XGBoostError, orjson.JSONDecodeError, KeyError) as error:
-        told = str(error).strip().splitlines()[-1][:200] if str(error).strip() else "not a model"
-        raise unreadable(
-            f"xgboost {xgboost.__version__} does not read the model ({_FORMATS}): {told}", _WHOLE
-        ) from error
+        told = f"xgboost {xgboost.__version__} does not read the model ({_FORMATS}): {_told(error)}"
+        raise unreadable(told, _WHOLE) from error
     objective = str(config["objective"]["name"])
     if objective in {"multi:softmax", "binary:hinge"} or objective.startswith(("rank:", "survival:")):
         raise unreadable(
@@ -47,3 +47,9 @@ def describe_model(content: bytes, *, wrapped: bool = False) -> Description:
         columns=classes or 1,
         facts={"objective": objective, "rounds": rounds},
     )
+
+
+def _told(error: Exception) -> str:
+    """What xgboost says, without the time, the place in its own source, and the stack."""
+    first = next(iter(str(error).strip().splitlines()), "")
+    return re.sub(r"^(\[[\d:]+\] )?(\S+:\d+: )?", "", first)[:200] or "not a model"

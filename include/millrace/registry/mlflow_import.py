@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import orjson
-import yaml
 
-from millrace.errors import ModelImportError
+from millrace.errors import ModelImportError, SpecError
 from millrace.registry.mlflow_client import answering, connect
 from millrace.settings import Settings
+from millrace.spec.load import read_yaml
 
 _RECORD = "MLmodel"
 _SCHEMES = ("models:/", "runs:/", "mlflow-artifacts:/")
 _NUMBERS = {"double", "float", "integer", "long", "boolean"}
+_LONGEST = 200
 _PICKLES = (".pkl", ".pickle", ".joblib")
 
 
@@ -68,18 +69,15 @@ def read_folder(folder: Path) -> MlflowModel:
     """
     path = folder / _RECORD
     try:
-        record = yaml.safe_load(path.read_text(encoding="utf-8"))
-        flavors = record["flavors"]
-        assert isinstance(flavors, dict)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, AssertionError) as error:
-        raise ModelImportError(
-            f"the record of the model cannot be read: {type(error).__name__}: {error}",
-            where=str(path),
-            remedy="save the model again with MLflow, and copy the whole folder",
-        ) from error
+        record = read_yaml(path.read_text(encoding="utf-8"), where=str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unread(f"{type(error).__name__}: {error}", path) from error
+    except SpecError as error:
+        raise _unread(error.what, path) from error
+    flavors = {str(key): _mapping(item, f"flavor {key}", path) for key, item in _part(record, "flavors", path).items()}
     name, model_format = _choose(flavors, path)
     flavor = flavors[name]
-    file = (folder / str(flavor.get("data") or flavor.get("pickled_model") or "")).resolve()
+    file = (folder / str(flavor.get("data") or flavor.get("pickled_model") or "").replace("\0", "")).resolve()
     if not file.is_relative_to(folder.resolve()) or not file.is_file():
         raise ModelImportError(
             f"flavor {name!r} names no file of the folder", where=str(path), remedy="copy the whole folder of the model"
@@ -90,9 +88,27 @@ def read_folder(folder: Path) -> MlflowModel:
     return MlflowModel(
         file=file,
         format=model_format,
-        inputs=_inputs(record.get("signature") or {}, path),
+        inputs=_inputs(_part(record, "signature", path), path),
         wrapped=str(flavor.get("model_class", "")).startswith("xgboost.sklearn."),
         facts={key: str(value) for key, value in facts.items() if value},
+    )
+
+
+def _part(record: Any, key: str, path: Path) -> Mapping[str, Any]:
+    return _mapping(_mapping(record, "the whole", path).get(key) or {}, key, path)
+
+
+def _mapping(value: Any, name: str, path: Path) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise _unread(f"{name} is no mapping of keys to values", path)
+    return value
+
+
+def _unread(told: str, path: Path) -> ModelImportError:
+    return ModelImportError(
+        f"the record of the model cannot be read: {told}",
+        where=str(path),
+        remedy="save the model again with MLflow, and copy the whole folder",
     )
 
 
@@ -140,7 +156,7 @@ def _pickled(flavor: str, path: Path) -> ModelImportError:
 
 
 def _inputs(signature: Mapping[str, Any], path: Path) -> dict[str, str]:
-    """Columns of MLflow's signature; one by tensors names no columns."""
+    """Columns of MLflow's signature; one by tensors, or of columns without names, names none."""
     try:
         columns = orjson.loads(signature.get("inputs") or "[]")
         found = {}
@@ -149,18 +165,30 @@ def _inputs(signature: Mapping[str, Any], path: Path) -> dict[str, str]:
                 return {}
             if column["type"] not in _NUMBERS | {"string"}:
                 raise ModelImportError(
-                    f"input {column['name']!r} is a {column['type']}, features are numbers and texts",
+                    f"input {column.get('name')!r} is a {column['type']}, features are numbers and texts",
                     where=f"{path}: signature.inputs",
                     remedy="declare the inputs in a signature file",
                 )
-            found[str(column["name"])] = "text" if column["type"] == "string" else "number"
-    except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+            if not 0 < len(name := str(column.get("name") or "")) <= _LONGEST:
+                return _unnamed(columns, path)
+            found[name] = "text" if column["type"] == "string" else "number"
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise ModelImportError(
             f"the signature in the record cannot be read: {error}",
             where=f"{path}: signature.inputs",
             remedy="declare the inputs in a signature file",
         ) from error
     return found
+
+
+def _unnamed(columns: Sequence[Mapping[str, Any]], path: Path) -> dict[str, str]:
+    if any(column.get("name") for column in columns):
+        raise ModelImportError(
+            f"an input in the record has no name, or one of more than {_LONGEST} characters",
+            where=f"{path}: signature.inputs",
+            remedy="declare the inputs in a signature file",
+        )
+    return {}
 
 
 def scratch() -> tempfile.TemporaryDirectory[str]:

@@ -31,11 +31,34 @@ class _Loader(_BaseLoader):
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a list or mapping stands as a key", key.start_mark)
             if key.tag != "tag:yaml.org,2002:merge" and key.value in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} stands twice", key.start_mark)
             seen.add(str(key.value))
         found: dict[Any, Any] = super().construct_mapping(node, deep)
         return found
+
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            what = f"{_short(node.value)} is not what it looks like ({error}); write a text in quotes"
+            raise yaml.constructor.ConstructorError(None, None, what, node.start_mark) from error
+
+
+def read_yaml(text: str, *, where: str) -> Any:
+    """What stands in a text of YAML, or of JSON.
+
+    Raises:
+        SpecError: it is none, a key stands twice, or a value is none of its form, such as a day that there is not.
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise SpecError(f"not YAML: {error}", where=where, remedy="mend the syntax at that line") from error
+    except RecursionError as error:
+        raise SpecError("not YAML: nested too deep", where=where, remedy="write it flat") from error
 
 
 def load_domain(folder: Path, name: str) -> DomainSpec:
@@ -94,10 +117,7 @@ def _load(path: Path, model: type[SpecT]) -> SpecT:
         raise SpecError(f"no spec {path.stem!r}", where=str(path), remedy=hint) from error
     except UnicodeDecodeError as error:
         raise SpecError("not UTF-8 text", where=str(path), remedy="save the file as UTF-8") from error
-    try:
-        values = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise SpecError(f"not YAML: {error}", where=str(path), remedy="mend the syntax at that line") from error
+    values = read_yaml(text, where=str(path))
     if not isinstance(values, Mapping):
         raise SpecError("not a mapping of keys to values", where=str(path), remedy="start the file with `name: …`")
     return check_values(model, values, where=str(path))
@@ -225,10 +245,11 @@ def _form(annotation: Any, part: int | str) -> Any:
     """The type that pydantic names so, where a value may have one of several that no key tells apart."""
     members = [] if _tagged(annotation) or _kinds(annotation) else _members(annotation)
     for member in members if len(members) > 1 else []:
-        origin = typing.get_origin(member)
-        name = "literal" if origin is Literal else getattr(origin or member, "__name__", "")
-        if str(part).partition("[")[0] == name:
-            return member
+        plain = _bare(member)
+        origin = typing.get_origin(plain)
+        name = "literal" if origin is Literal else getattr(origin or plain, "__name__", "")
+        if str(part).partition("[")[0].removeprefix("constrained-") == name:
+            return plain
     return None
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, FiniteFloat, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from millrace.spec.base import ColumnName, Name, Spec
 from millrace.spec.candidate import ClassName
 
 ModelFormat = Literal["onnx", "xgboost", "lightgbm", "skops"]
 InputName = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+"""A number as it is written: neither a truth value nor a text with digits."""
 _EXACT_CODE = 2**24
 
 
@@ -26,7 +28,7 @@ class NumberInput(Spec):
     type: Literal["number"]
     name: InputName
     feature: ColumnName | None = None
-    missing: FiniteFloat | None = None
+    missing: Number | None = None
 
 
 class CategoryInput(Spec):
@@ -46,9 +48,9 @@ class CategoryInput(Spec):
     name: InputName
     feature: ColumnName | None = None
     text: bool = False
-    categories: list[str] | dict[str, FiniteFloat] = []
-    unseen: FiniteFloat | str | None = None
-    missing: FiniteFloat | str | None = None
+    categories: list[str] | dict[str, Number] = []
+    unseen: Number | str | None = None
+    missing: Number | str | None = None
 
     @property
     def codes(self) -> dict[str, float]:
@@ -99,8 +101,8 @@ class Example(Spec):
     """
 
     rows: Annotated[list[dict[ColumnName, Any]], Field(min_length=1, max_length=1000)]
-    predictions: Annotated[list[FiniteFloat | list[FiniteFloat]], Field(min_length=1)]
-    tolerance: Annotated[float, Field(gt=0, le=0.01)] = 1e-5
+    predictions: Annotated[list[Number | list[Number]], Field(min_length=1)]
+    tolerance: Annotated[Number, Field(gt=0, le=0.01)] = 1e-5
 
     @model_validator(mode="after")
     def _consistent(self) -> Example:

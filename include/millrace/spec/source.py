@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -14,6 +15,9 @@ from millrace.spec.cleanup import CALLABLE, CleanupStep, names_after
 from millrace.spec.contract import ExpectationSpec, HistorySpec
 
 MIB = 1 << 20
+_CONTAINERS = {"abfs", "abfss", "adl", "wasb", "wasbs"}
+"""Schemes whose part before `@` names a container."""
+_WEB = {"http", "https"}
 
 
 def known_zone(name: str) -> str:
@@ -27,6 +31,33 @@ def known_zone(name: str) -> str:
     except (KeyError, ValueError, OSError) as error:
         raise ValueError("no time zone of that name, such as America/New_York") from error
     return name
+
+
+def public_address(uri: str) -> str:
+    """An address as it may be told: without name and password, and without what a web address asks for or carries."""
+    scheme, mark, rest = uri.partition("://")
+    if not mark:
+        return uri
+    authority, slash, path = rest.partition("/")
+    if scheme.lower() not in _CONTAINERS:
+        authority = authority.rpartition("@")[2]
+    whole = f"{scheme}://{authority}{slash}{path}"
+    return re.split(r"[?#]", whole, maxsplit=1)[0] if scheme.lower() in _WEB else whole
+
+
+def without_login(uri: str) -> str:
+    """The address, where it holds no name and password.
+
+    Raises:
+        ValueError: it does.
+    """
+    scheme, mark, rest = uri.partition("://")
+    if mark and scheme.lower() not in _CONTAINERS and "@" in rest.partition("/")[0]:
+        raise ValueError("an address holds no name and password; use `connection`, which keeps them in Airflow")
+    return uri
+
+
+Address = Annotated[str, AfterValidator(without_login)]
 
 
 class DuplicatesSpec(Spec):
@@ -179,7 +210,7 @@ class FileSourceSpec(SourceSpec):
     """
 
     kind: Literal["file"] = "file"
-    uri: str
+    uri: Address
     connection: str | None = None
     format: Literal["auto", "csv", "jsonl", "parquet"] = "auto"
     encoding: str = "utf-8"
@@ -192,7 +223,7 @@ class FileSourceSpec(SourceSpec):
     @property
     def origin(self) -> str:
         """The URI."""
-        return self.uri
+        return public_address(self.uri)
 
     @property
     def moving(self) -> bool:
@@ -256,7 +287,7 @@ class HttpSourceSpec(SourceSpec):
     """
 
     kind: Literal["http"]
-    url: str
+    url: Address
     connection: str | None = None
     records: str = ""
     next: str = ""
@@ -269,8 +300,8 @@ class HttpSourceSpec(SourceSpec):
 
     @property
     def origin(self) -> str:
-        """The URL as declared."""
-        return self.url
+        """The URL, without what it asks for."""
+        return public_address(self.url)
 
     @property
     def moving(self) -> bool:
@@ -315,7 +346,7 @@ class DeltaSourceSpec(SourceSpec):
     """
 
     kind: Literal["delta"]
-    uri: str
+    uri: Address
     connection: str | None = None
     version: Annotated[int, Field(ge=0)] | None = None
     filter_column: ColumnName | None = None
@@ -323,7 +354,7 @@ class DeltaSourceSpec(SourceSpec):
     @property
     def origin(self) -> str:
         """The URI."""
-        return self.uri
+        return public_address(self.uri)
 
     @property
     def moving(self) -> bool:

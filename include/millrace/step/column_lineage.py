@@ -12,7 +12,7 @@ from datetime import date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 from millrace.cleanup import compile_cleanup
-from millrace.errors import LineageError
+from millrace.errors import LineageError, SpecError
 from millrace.features.lineage import source_columns
 from millrace.features.source import clean_partitions
 from millrace.features.transformation import read_transformation
@@ -163,7 +163,14 @@ def _bounds(domain: DomainSpec, first: date, last: date) -> tuple[str, str]:
     """Keys of the partitions that two days lie in."""
     zone = ZoneInfo(domain.timezone)
     days = (datetime.combine(day, time(12), zone) for day in (first, last))
-    begin, end = (Partition.at(day, domain.grain, domain.timezone).key for day in days)
+    try:
+        begin, end = (Partition.at(day, domain.grain, domain.timezone).key for day in days)
+    except (ArithmeticError, ValueError, SpecError) as error:
+        raise LineageError(
+            f"{first} to {last} reaches beyond the years that partitions are told for",
+            where="lineage",
+            remedy="give days between 1000-01-01 and 9998-12-31",
+        ) from error
     return begin, end
 
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from millrace.errors import FeatureError, MillraceError, ModelImportError, TrainingError
 from millrace.package import FeatureSpec, GoldenRows, Manifest, OnDemandFunctions, Predictor
 from millrace.spec.signature import SignatureSpec
 from millrace.training.check import check_predictions
 from millrace.training.golden import GoldenSearch, choose_golden
+
+_SETTLED = 1e-6
+"""Greatest gap between two predictions of a row; ten times that of values, as a share of the greatest one above 1."""
 
 
 def prove(
@@ -28,7 +34,8 @@ def prove(
         manifest: of the package.
 
     Raises:
-        ModelImportError: it fails on a row, also on one with missing or unseen values, or answers with no prediction.
+        ModelImportError: it fails on a row, also on one with missing or unseen values, answers with no prediction, or
+            otherwise a second time or beside other rows.
     """
     where = f"model {manifest.candidate!r} on rows of {manifest.use_case}"
     remedy = (
@@ -38,6 +45,7 @@ def prove(
     try:
         golden = choose_golden(search.rows, features, functions, predictor)
         check_predictions(golden, manifest.problem, classes=len(manifest.classes), where=where)
+        _check_settled(golden, predictor, manifest.problem, where)
     except TrainingError as error:
         raise ModelImportError(
             f"{error.what}{_which(search, functions, predictor)}", where=where, remedy=remedy
@@ -54,6 +62,29 @@ def prove(
     if manifest.problem == "multiclass":
         _check_sums(golden, where)
     return golden
+
+
+def _check_settled(golden: GoldenRows, predictor: Predictor, problem: str, where: str) -> None:
+    """A row's prediction is that row's alone: the same again, by itself, and among others in another order."""
+    backwards = predictor.predict({name: values[::-1] for name, values in golden.columns.items()})[::-1]
+    singly = [
+        predictor.predict({name: [value] for name, value in golden.row(place).items()}) for place in range(len(golden))
+    ]
+    again: dict[str, NDArray[Any]] = {
+        "a second time": predictor.predict(golden.columns),
+        "in another order of the rows": backwards,
+        "when each row comes alone": np.concatenate(singly),
+    }
+    let_pass = _SETTLED
+    if problem == "regression":
+        let_pass *= 10 * max(1.0, float(np.abs(np.asarray(golden.predictions, np.float64)).max(initial=0.0)))
+    for how, predictions in again.items():
+        if (gap := golden.difference(predictions)) > let_pass:
+            raise ModelImportError(
+                f"the model answers otherwise {how}: {gap:.3g} off",
+                where=where,
+                remedy="export it for inference, without random operators or statistics of the batch",
+            )
 
 
 def _which(search: GoldenSearch, functions: OnDemandFunctions, predictor: Predictor) -> str:

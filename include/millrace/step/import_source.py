@@ -7,14 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
-
 from millrace.errors import ModelImportError, SpecError
 from millrace.package.declaration import Input
 from millrace.package.description import Description, describe
 from millrace.registry.mlflow_import import fetch_model, is_mlflow, scratch
 from millrace.settings import Settings
-from millrace.spec.load import check_values
+from millrace.spec.load import check_values, read_yaml
 from millrace.spec.signature import CategoryInput, NumberInput, SignatureSpec
 
 _MOST_BYTES = 1 << 30
@@ -56,12 +54,12 @@ def load_signature(path: Path) -> SignatureSpec:
         SpecError: no such file, or a key or value in it is wrong.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise SpecError("no such signature", where=str(path), remedy="correct the path") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SpecError(f"not YAML or JSON: {error}", where=str(path), remedy="mend the syntax") from error
-    return check_signature(values, where=str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"not YAML or JSON: {error}", where=str(path), remedy="give a text file in UTF-8") from error
+    return check_signature(read_yaml(text, where=str(path)), where=str(path))
 
 
 def check_signature(values: object, *, where: str) -> SignatureSpec:

@@ -54,8 +54,17 @@ def declared_time(domain: DomainSpec, time: TimeOrder, challenger: Manifest) -> 
     )
 
 
+def declared_source(manifest: Manifest) -> dict[str, str]:
+    """What is known of a model from elsewhere: source, format and sha256 of its file, and the last partition learned.
+
+    That partition is "" where nobody declared it.
+    """
+    known = {name: str(manifest.params[name]) for name in ("source", "format", "sha256")}
+    return {**known, "trained_through": manifest.training.trained_through}
+
+
 def imported_origin(package: Package) -> Origin:
     """Where an imported package comes from, as was declared, with the file it was made of."""
-    params = package.manifest.params
-    source = f"{params['source']} ({params['format']} file, sha256 {params['sha256']})"
+    known = declared_source(package.manifest)
+    source = f"{known['source']} ({known['format']} file, sha256 {known['sha256']})"
     return Origin(commit="", tree="none", lock="", recipe="", source=source)

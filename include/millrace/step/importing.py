@@ -23,6 +23,7 @@ from millrace.package.declaration import Declared, lay_out
 from millrace.package.layout import IMPORTED, pack
 from millrace.package.learning import Vocabularies
 from millrace.package.predictor import load_model
+from millrace.partition import Partition
 from millrace.registry.base import RunContent
 from millrace.registry.mlflow_tracking import log_candidate
 from millrace.settings import Settings
@@ -92,35 +93,49 @@ def import_model(
 
     Raises:
         ModelImportError: the file, or what it answers, is not what was declared, or not what the use case asks for.
-        SpecError: the name is one of the use case's own candidates, or `trained_through` is no partition.
+        SpecError: the name is one of the use case's own candidates, or `trained_through` is no partition, or one of
+            the holdout or later.
         TrainingError: the training set has no rows before the holdout.
         RegistryUnavailableError: MLflow does not answer.
     """
+    refuse_leaks(use_case, domain)
+    _require_apart(use_case, domain, signature, find_holdout(domain, training_set))
+    found = fetch(source, signature, settings=settings)
+    sealed = _seal(use_case, domain, signature, found, training_set, settings=settings)
+    model = _reference(sealed.package)
+    for note in sealed.notes:
+        log.warning("%s: %s", signature.name, note)
+    if logged:
+        model = _logged(use_case, model, sealed.package, settings=settings, run_key=run_key)
+    return Imported(model=model, notes=sealed.notes, gap=sealed.gap)
+
+
+def _require_apart(use_case: UseCaseSpec, domain: DomainSpec, signature: SignatureSpec, holdout: Partition) -> None:
+    """The model is none of the use case's own, and saw nothing of the holdout by its own declaration."""
     if signature.name in use_case.candidates:
         raise SpecError(
             f"{signature.name!r} is a candidate that {use_case.name!r} trains itself",
             where="signature: name",
             remedy="give the model from elsewhere a name of its own",
         )
-    refuse_leaks(use_case, domain)
-    if signature.trained_through is not None:
-        domain.partition(signature.trained_through)
-    found = fetch(source, signature, settings=settings)
-    sealed = _seal(use_case, domain, signature, found, training_set, settings=settings)
-    training = sealed.package.manifest.training
-    model = ModelRef(
-        use_case=use_case.name,
-        candidate=signature.name,
-        trainer=IMPORTED,
-        digest=sealed.package.digest,
-        trained_through=training.trained_through,
-        holdout=training.holdout,
+    if (through := signature.trained_through) is not None and domain.partition(through).end > holdout.start:
+        raise SpecError(
+            f"it learned from rows through {through}, and is to be measured on {holdout.key}",
+            where="signature: trained_through",
+            remedy=f"name a holdout after {through}",
+        )
+
+
+def _reference(package: Package) -> ModelRef:
+    made = package.manifest
+    return ModelRef(
+        use_case=made.use_case,
+        candidate=made.candidate,
+        trainer=made.trainer,
+        digest=package.digest,
+        trained_through=made.training.trained_through,
+        holdout=made.training.holdout,
     )
-    for note in sealed.notes:
-        log.warning("%s: %s", signature.name, note)
-    if logged:
-        model = _logged(use_case, model, sealed.package, settings=settings, run_key=run_key)
-    return Imported(model=model, notes=sealed.notes, gap=sealed.gap)
 
 
 def newest_training_set(use_case: UseCaseSpec, domain: DomainSpec, holdout: str, *, settings: Settings) -> DatasetRef:

@@ -19,6 +19,7 @@ from millrace.lake.staging import StagedFile, StagedWriter, staging
 from millrace.privacy import protect
 from millrace.settings import Settings
 from millrace.spec import DomainSpec
+from millrace.spec.source import public_address
 from millrace.step.intake import IngestJob, StagedReading
 from millrace.step.late import closed_snapshot, hold_late, open_correction
 from millrace.step.source import open_source, source_of
@@ -83,7 +84,7 @@ def ingest_partition(
         if known is not None and stamp and known[1].get("stamp") == stamp:
             log.info("%s %s: the source is as it was, nothing read", reader.origin, partition)
             return _report(job, known[0], known[1], changed=False)
-        places = "\n".join(reader.places(job.partition)[:_PLACES_NOTED])
+        places = "\n".join(map(public_address, reader.places(job.partition)[:_PLACES_NOTED]))
         staged = _stage(job, reader, folder)
         form = _form(job)
         if known is not None and (published := closed_snapshot(job, now)) is not None:

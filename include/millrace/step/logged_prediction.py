@@ -98,7 +98,7 @@ def _parts(
     """Use case, release and key that an id names; anything else is a key."""
     first, _, rest = name.partition("/")
     number, _, key = rest.partition("/")
-    if first in specs and number.isdigit() and key and use_case in {None, first}:
+    if first in specs and number.isascii() and number.isdigit() and key and use_case in {None, first}:
         return first, int(number) if release is None else release, key
     return use_case, release, name
 

@@ -14,6 +14,7 @@ from millrace.lake import Table
 from millrace.package import FeatureSpec
 from millrace.settings import Settings
 from millrace.spec import DomainSpec, UseCaseSpec
+from millrace.spec.source import public_address
 from millrace.step.ingestion import PLACES
 from millrace.step.snapshot import clean_versions
 from millrace.validation.data_docs import DocsSite
@@ -25,7 +26,7 @@ def places_of(domain: DomainSpec, report: IngestReport, *, settings: Settings) -
     """What an ingested partition was read from: its files, else the origin of its source."""
     found = Table(settings.lake, report.raw.table).note(report.partition)
     noted = "" if found is None else found[1].get(PLACES, "")
-    return [line for line in noted.splitlines() if line] or [domain.sources[report.source].origin]
+    return [public_address(line) for line in noted.splitlines() if line] or [domain.sources[report.source].origin]
 
 
 def raw_of(domain: DomainSpec, source: str, partition: str, *, settings: Settings) -> DatasetRef | None:

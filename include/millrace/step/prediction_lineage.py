@@ -20,8 +20,10 @@ from millrace.governance.recipe import Recipe, find_recipes
 from millrace.governance.release import Release, Releases
 from millrace.lake import Table
 from millrace.package import Package
+from millrace.package.layout import IMPORTED
 from millrace.settings import Settings
 from millrace.spec import DomainSpec, UseCaseSpec, load_domain
+from millrace.step.imported import declared_source
 from millrace.step.logged_prediction import LoggedPrediction, find_prediction
 from millrace.step.snapshot import Snapshots, SourcePartition, plain, unique
 
@@ -38,7 +40,8 @@ class PredictionLineage:
         release: the release that gave it, with number and time of its ledger entry; empty where there is none.
         approvals: who let it be released, on this evidence.
         evidence: digest, file, card, figures and gates of what it was released on.
-        training: package, recipe and the snapshot of the training set.
+        training: package, recipe and the snapshot of the training set; of a model from elsewhere, instead of these,
+            under `imported`, what was declared of it.
         scored: the snapshot of the features that were scored, and when it was written.
         row: the clean partition that the row stands in, as it was then.
         sources: the clean and raw partitions, with their files, that the training rows rest on.
@@ -163,14 +166,17 @@ class _Walk:
         return told
 
     def _training(self, release: Release) -> tuple[dict[str, Any], list[SourcePartition]]:
-        """Package and recipe, and the partitions behind the training rows."""
+        """Package and recipe, and the partitions behind the training rows; of one from elsewhere, what was declared."""
         told: dict[str, Any] = {"package": release.package, "candidate": release.candidate, "trainer": release.trainer}
         try:
-            record = Package.open(self.settings.packages / release.package, release.package).manifest.training
+            manifest = Package.open(self.settings.packages / release.package, release.package).manifest
             recipe = next(iter(find_recipes(release.package, self.settings)), None)
         except (PackageError, DocumentError) as error:
             self.breaks.append(f"package {release.package[:12]}: {error.what}")
             return told, []
+        if manifest.trainer == IMPORTED:
+            return {**told, "imported": declared_source(manifest), "holdout": manifest.training.holdout}, []
+        record = manifest.training
         told |= {"rows": record.rows, "partitions": record.partitions, "holdout": record.holdout}
         told |= {"table": record.table, "digest": record.digest, "known_until": record.known_until}
         if recipe is None:

@@ -16,6 +16,7 @@ from millrace.lake import Table
 from millrace.lake.commits import Write
 from millrace.settings import Settings
 from millrace.spec import DomainSpec
+from millrace.spec.source import public_address
 from millrace.step.ingestion import PLACES
 
 
@@ -95,7 +96,7 @@ class Snapshots:
                 yield from (item for item in found if item is not None)
 
     def _places(self, source: str, partition: str, notes: Mapping[str, str]) -> list[str]:
-        if noted := [line for line in notes.get(PLACES, "").splitlines() if line]:
+        if noted := [public_address(line) for line in notes.get(PLACES, "").splitlines() if line]:
             return noted
         return [self.domain.sources[source].origin.replace("{partition}", partition)]
 

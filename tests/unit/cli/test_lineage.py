@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from tests.unit.step.test_logged_prediction import score
 from typer.testing import CliRunner
 
 from millrace.cli.main import _app
+from millrace.errors import LineageError
 from millrace.settings import Settings
+from millrace.step.column_use import trace_column
 
 DAYS = ("--from", "2020-02-01", "--to", "2020-02-29")
 
@@ -52,6 +55,12 @@ def test_a_column_is_told_as_a_tree_and_as_one_document(store: Store) -> None:
 def test_one_day_is_asked_for_by_from_alone_and_a_wrong_one_is_refused(store: Store) -> None:
     assert document("column", "orders.amount", "--from", "2020-02-03")["clean"]["last"] == "2020-02-03"
     assert "no date such as" in run("column", "orders.amount", "--from", "2020-02", code=2)
+
+
+def test_days_beyond_the_calendar_are_refused_in_words(store: Store) -> None:
+    with pytest.raises(LineageError, match="beyond the years") as raised:
+        trace_column("orders.amount", date(1, 1, 1), date(2020, 2, 1), settings=store.settings)
+    assert "1000-01-01" in raised.value.remedy
 
 
 def test_a_prediction_whose_way_is_broken_is_told_and_ends_with_status_one(store: Store) -> None:

@@ -126,3 +126,32 @@ def test_a_model_is_fetched_from_the_tracking_server_by_its_address(tmp_path: Pa
     for address in ("models:/nobody/1", "runs:/0123/model", "models:/nobody@champion"):
         with pytest.raises(ModelImportError, match="MLflow has no model"):
             fetch_model(address, into=tmp_path / "into", settings=settings)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("flavors: {onnx: 3}", "flavor onnx is no mapping"),
+        ("flavors: [onnx]", "flavors is no mapping"),
+        ("flavors: {1: {data: model.onnx}}", "none of the flavors 1 can be read"),
+        ("- flavors", "the whole is no mapping"),
+        ("flavors: {onnx: {data: model.onnx}}\nsignature: text", "signature is no mapping"),
+        ("flavors: {onnx: {data: model.onnx}}\nutc_time_created: 2013-13-45", "2013-13-45"),
+        (
+            "flavors: {onnx: {data: model.onnx}}\n"
+            'signature: {inputs: \'[{"type": "long", "name": ""}, {"type": "long", "name": "a"}]\'}',
+            "has no name",
+        ),
+        ("flavors: {onnx: {data: model.onnx}}\nsignature: {inputs: '[3]'}", "cannot be read"),
+    ],
+)
+def test_a_record_of_another_shape_is_named(tmp_path: Path, text: str, said: str) -> None:
+    folder = record(tmp_path / "model", {"onnx": {"data": "model.onnx"}})
+    (folder / "MLmodel").write_text(text, encoding="utf-8")
+    with pytest.raises(ModelImportError, match=said):
+        read_folder(folder)
+
+
+def test_columns_without_names_name_no_inputs(tmp_path: Path) -> None:
+    signature = {"inputs": '[{"type": "double"}, {"type": "double"}]'}
+    assert read_folder(record(tmp_path / "m", {"onnx": {"data": "model.onnx"}}, signature=signature)).inputs == {}

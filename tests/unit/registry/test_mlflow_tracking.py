@@ -259,6 +259,13 @@ def test_an_embedded_database_that_cannot_be_opened_is_away_too(case: Case) -> N
 def test_requirements_are_pinned_from_the_manifest(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text('{"library": {"name": "torch", "version": "2.13.0+cpu"}}')
     assert requirements_of(tmp_path)[1:] == ["torch==2.13.0"]
+    about = '"library": {"name": "sklearn", "version": "1.9.0"}'
+    for model_format, names in (
+        ("imported-zip", ["polars", "scikit-learn", "skops"]),
+        ("sklearn-skops", ["scikit-learn", "skops"]),
+    ):
+        (tmp_path / "manifest.json").write_text(f'{{{about}, "model": {{"format": "{model_format}"}}}}')
+        assert [line.split("==")[0] for line in requirements_of(tmp_path)] == ["numpy", *names]
     (tmp_path / "manifest.json").unlink()
     assert [line.split("==")[0] for line in requirements_of(tmp_path)] == ["numpy"]
 

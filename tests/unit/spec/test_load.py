@@ -2,11 +2,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Annotated
 
 import pytest
+from pydantic import Field, StringConstraints
 
 from millrace.errors import SpecError
 from millrace.spec import load_domain, load_use_case
+from millrace.spec.base import Spec
+from millrace.spec.load import check_values
 
 DOMAIN, USE_CASE = "domains/flights.yaml", "use_cases/flight_delay.yaml"
 _TYPES = "add `type: int | float | categorical`"
@@ -90,3 +94,33 @@ def test_aliases_and_merged_keys_are_no_doubles(dags: Path) -> None:
     text = text.replace("    trainer: baseline", "    &base\n    trainer: baseline\n  other:\n    <<: *base")
     path.write_text(text, encoding="utf-8")
     assert load_use_case(dags, "flight_delay").candidates["other"].trainer == "baseline"
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("2013-13-45", "'2013-13-45' is not what it looks like"),
+        ("9" * 5000, "is not what it looks like"),
+        ("!!bool x", "'x' is not what it looks like"),
+        ("{[a]: 1}", "a list or mapping stands as a key"),
+        ("{{a: 1}: 1}", "a list or mapping stands as a key"),
+    ],
+    ids=["day", "digits", "truth", "list", "mapping"],
+)
+def test_a_value_that_yaml_cannot_make_is_a_fault_of_the_file(dags: Path, value: str, said: str) -> None:
+    error = fault(dags, USE_CASE, "candidates:\n", f"extra: {value}\ncandidates:\n")
+    assert said in error.what
+    assert "flight_delay.yaml" in error.where
+
+
+class Formed(Spec):
+    limit: Annotated[str, StringConstraints(min_length=2)] | Annotated[int, Field(ge=3)] | None = None
+
+
+@pytest.mark.parametrize(
+    ("value", "said"), [("b", "limit: String should have"), ([], "valid string or a valid integer")]
+)
+def test_a_bounded_form_is_told_without_pydantics_name_for_it(value: object, said: str) -> None:
+    with pytest.raises(SpecError, match=said) as raised:
+        check_values(Formed, {"limit": value}, where="spec")
+    assert "constrained" not in str(raised.value)

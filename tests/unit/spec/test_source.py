@@ -3,10 +3,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pydantic import TypeAdapter, ValidationError
 
 from millrace.errors import SpecError
 from millrace.spec import DomainSpec, FileSourceSpec
 from millrace.spec.load import check_values
+from millrace.spec.source import AnySourceSpec, public_address
 
 ORDERS: dict[str, Any] = {"uri": "x.csv", "columns": {"order": "int64", "mail": "string"}, "key": ["order"]}
 
@@ -103,3 +105,28 @@ def test_a_source_knows_whether_a_reading_asks_for_one_partition(
 
 def test_a_source_of_a_file_needs_no_kind() -> None:
     assert isinstance(domain().sources["orders"], FileSourceSpec)
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("https://user:secret@host/x.csv?token=abc#part", "https://host/x.csv"),
+        ("sftp://user:secret@host:22/x.csv", "sftp://host:22/x.csv"),
+        ("https://host?token=abc", "https://host"),
+        ("s3://bucket/2013-?.csv", "s3://bucket/2013-?.csv"),
+        ("abfs://container@account/x.csv", "abfs://container@account/x.csv"),
+        ("data/a@b/2013-?.csv", "data/a@b/2013-?.csv"),
+    ],
+)
+def test_an_address_is_told_without_its_secrets(address: str, told: str) -> None:
+    assert public_address(address) == told
+
+
+@pytest.mark.parametrize(("kind", "key"), [("file", "uri"), ("delta", "uri"), ("http", "url")])
+def test_an_address_with_a_password_is_no_spec(kind: str, key: str) -> None:
+    source = {"kind": kind, key: "https://user:secret@host/x", "columns": {"a": "int32"}, "key": ["a"]}
+    adapter = TypeAdapter(AnySourceSpec)
+    with pytest.raises(ValidationError, match="use `connection`"):
+        adapter.validate_python(source)
+    made = adapter.validate_python({**source, key: "https://host/{partition}?token=abc"})
+    assert made.origin == "https://host/{partition}"

@@ -87,3 +87,8 @@ def test_a_row_that_nobody_scored_and_an_unknown_use_case_are_said(here: Setting
         find_prediction("P9", settings=here)
     with pytest.raises(LineageError, match=r"(?s)no use case 'x'.*parcel_late, parcel_lost"):
         find_prediction("P9", settings=here, use_case="x")
+
+
+def test_a_raised_digit_is_no_number_of_a_release(here: Settings) -> None:
+    with pytest.raises(LineageError, match="no prediction for row"):
+        find_prediction("parcel_late/²/P1", settings=here)

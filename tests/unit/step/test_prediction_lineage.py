@@ -1,13 +1,19 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import io
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+from tests.unit.package.onnx_models import linear
 from tests.unit.step import store as stores
+from tests.unit.step.foreign import Elsewhere, signature
 from tests.unit.step.store import Store
 from tests.unit.step.test_logged_prediction import score
 
+from millrace.cli.lineage_view import show_prediction
 from millrace.settings import Settings
 from millrace.step.prediction_lineage import trace_prediction
 
@@ -57,3 +63,23 @@ def test_a_release_that_is_not_the_one_its_entry_made_is_named(store: Store) -> 
     found = trace_prediction("P1", settings=store.settings)
     assert "release 1 is not the one that ledger entry 1 made" in found.breaks
     assert dataclasses.asdict(found.prediction)["release"] == 1
+
+
+@pytest.mark.parametrize("through", ["2020-02", None])
+def test_a_model_from_elsewhere_is_told_by_what_was_declared_of_it(
+    store: Store, tmp_path: Path, through: str | None
+) -> None:
+    (tmp_path / "model.onnx").write_bytes(linear([[-0.4] * 6, [0.8] * 6], [0, 0]))
+    done = Elsewhere(store.settings).take(tmp_path / "model.onnx", signature(trained_through=through))
+    store.release(package=done.model.digest)
+    score(store.settings, "P1", 1, use_case="again")
+    found = trace_prediction("P1", settings=store.settings)
+    assert not [fault for fault in found.breaks if "recipe" in fault]
+    digest = hashlib.sha256((tmp_path / "model.onnx").read_bytes()).hexdigest()
+    known = {"source": "risk team, build 7", "format": "onnx", "sha256": digest, "trained_through": through or ""}
+    assert found.training["imported"] == known
+    console = Console(width=80, record=True, file=io.StringIO())
+    show_prediction(console, found)
+    text = console.export_text()
+    assert "trained elsewhere: risk team, build 7" in text
+    assert ("through 2020-02, by declaration" if through else "nobody declared") in text
