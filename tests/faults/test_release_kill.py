@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import multiprocessing
 import os
 import shutil
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,8 @@ from millrace.step.approval import approve_by_policy
 
 pytestmark = [pytest.mark.integration, pytest.mark.full, pytest.mark.timeout(400)]
 USE_CASE = "flight_delay"
+_HEAVY = ("mlflow.store.tracking.sqlalchemy_store", "mlflow.store.model_registry.sqlalchemy_store", "feast")
+"""Loaded once, in the process that all children come from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,18 +121,28 @@ class House:
 
 
 def in_child(work: Callable[[], Any], told: Path) -> int:
-    """Run it in a child that shares nothing open with others; its exit status, 0 with its answer in `told`."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            told.write_text(json.dumps(work()))
-            code = 0
-        except BaseException:
-            told.write_text(traceback.format_exc())
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    """Run it in a child of a clean process, which shares nothing with this one; its exit status, the answer in `told`.
+
+    `work` pickles: a function of this module, or a `partial` of one.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__, *_HEAVY])
+    child = context.Process(target=work_in_child, args=(work, told))
+    child.start()
+    child.join()
+    assert child.exitcode is not None
+    return child.exitcode
+
+
+def work_in_child(work: Callable[[], Any], told: Path) -> None:
+    code = 1
+    try:
+        told.write_text(json.dumps(work()))
+        code = 0
+    except BaseException:
+        told.write_text(traceback.format_exc())
+    finally:
+        os._exit(code)
 
 
 def answer(work: Callable[[], Any], told: Path) -> Any:
@@ -157,6 +171,29 @@ def mark(points: Points) -> None:
         points.around(owner, name)
 
 
+def start(house: House) -> None:
+    house.train(0, "2013-03")
+    house.bring(0, "2013-03")
+    house.train(1, "2013-06")
+
+
+def go(house: House, die_at: int) -> list[str]:
+    points = Points(die_at)
+    mark(points)
+    house.bring(1, "2013-06")
+    return points.events
+
+
+def look(house: House) -> dict[str, Any]:
+    house.bring(1, "2013-06")
+    return house.state()
+
+
+def recover(house: House) -> dict[str, Any]:
+    house.require_proof()
+    return look(house)
+
+
 @pytest.fixture
 def house(settings: Settings, tmp_path: Path) -> Iterator[House]:
     """One release in force and in service, the next one judged; the service is another process."""
@@ -170,12 +207,7 @@ def house(settings: Settings, tmp_path: Path) -> Iterator[House]:
         settings = dataclasses.replace(settings, serving_url=live.url)
         found = House(settings=settings, packages=packages, kept=tmp_path / "kept")
 
-        def start() -> None:
-            found.train(0, "2013-03")
-            found.bring(0, "2013-03")
-            found.train(1, "2013-06")
-
-        answer(start, tmp_path / "told")
+        answer(partial(start, found), tmp_path / "told")
         shutil.copytree(settings.var, found.kept)
         yield found
 
@@ -183,23 +215,9 @@ def house(settings: Settings, tmp_path: Path) -> Iterator[House]:
 def test_killed_at_any_point_the_next_run_ends_in_the_state_of_an_undisturbed_one(house: House, tmp_path: Path) -> None:
     told = tmp_path / "told"
 
-    def go(die_at: int) -> list[str]:
-        points = Points(die_at)
-        mark(points)
-        house.bring(1, "2013-06")
-        return points.events
-
-    def look() -> dict[str, Any]:
-        house.bring(1, "2013-06")
-        return house.state()
-
-    def recover() -> dict[str, Any]:
-        house.require_proof()
-        return look()
-
-    events = answer(lambda: go(-1), told)
+    events = answer(partial(go, house, -1), told)
     whole = answer(house.state, told)
-    assert answer(look, told) == whole
+    assert answer(partial(look, house), told) == whole
     assert (whole["verified"], whole["deployed"], whole["pointer"]["release"]) == (True, 2, 2)
     assert [len(whole["releases"]), len(whole["versions"])] == [2, 2]
     assert whole["aliases"] == {"challenger": 2, "champion": 2}
@@ -210,6 +228,6 @@ def test_killed_at_any_point_the_next_run_ends_in_the_state_of_an_undisturbed_on
     for place in places:
         event = events[place]
         house.reset()
-        assert in_child(lambda at=place: go(at), told) == KILLED, (event, told.read_text())
-        assert answer(recover, told) == whole, event
+        assert in_child(partial(go, house, place), told) == KILLED, (event, told.read_text())
+        assert answer(partial(recover, house), told) == whole, event
     print(f"killed at {len(places)} points: {', '.join(events[place] for place in places)}")

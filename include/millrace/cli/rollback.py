@@ -29,12 +29,14 @@ def rollback(
     left to do, and never one release further. Exit status 3 where something is pending, 1 where it was refused.
     """
     from millrace.cli.actor import acting_person
+    from millrace.governance.release import Releases
     from millrace.spec import load_use_case
-    from millrace.step.rollback import roll_back
+    from millrace.step.rollback import require_reason, roll_back
 
     settings = Settings.load()
     spec = load_use_case(settings.dags, use_case)
-    report = roll_back(spec, to, because, acting_person(settings), settings=settings)
+    reason, seen = require_reason(spec, because), Releases(settings).in_force(spec)
+    report = roll_back(spec, to, reason, acting_person(settings), settings=settings, seen=seen)
     if as_json:
         print(orjson.dumps(report.to_dict()).decode())
     else:

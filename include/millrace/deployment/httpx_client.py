@@ -41,15 +41,17 @@ class ServiceClient:
             DeploymentError: it refuses the release, or does not answer.
         """
         headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
-        return self._ask("POST", f"/v2/repository/models/{model}/load", {}, headers)
+        path = f"/v2/repository/models/{model}/load"
+        return self._holding({"version": str, "package": str}, path, self._ask("POST", path, {}, headers))
 
     def metadata(self, model: str) -> dict[str, Any]:
-        """What the service says of a model.
+        """What the service says of a model: `versions`, and `parameters` with `package` among them.
 
         Raises:
             DeploymentError: it does not serve it, or does not answer.
         """
-        return self._ask("GET", f"/v2/models/{model}")
+        path = f"/v2/models/{model}"
+        return self._holding({"versions": list, "parameters": dict}, path, self._ask("GET", path))
 
     def predict(
         self, model: str, columns: Mapping[str, Sequence[Any]], datatypes: Mapping[str, str], *, request_id: str = ""
@@ -70,25 +72,40 @@ class ServiceClient:
             for name, values in columns.items()
         ]
         named = {"id": request_id} if request_id else {}
-        return self._ask("POST", f"/v2/models/{model}/infer", {**named, "inputs": inputs})
+        path = f"/v2/models/{model}/infer"
+        answer = self._ask("POST", path, {**named, "inputs": inputs})
+        return self._holding({"parameters": dict, "outputs": list}, path, answer)
+
+    def _holding(self, wanted: Mapping[str, type], path: str, response: httpx.Response) -> dict[str, Any]:
+        """The JSON object that an answer holds, with keys of these types."""
+        try:
+            found = response.json()
+        except ValueError:
+            found = None
+        if isinstance(found, dict) and all(isinstance(found.get(name), kind) for name, kind in wanted.items()):
+            return found
+        raise DeploymentError(
+            "what answers is not the online service",
+            where=f"{self.url}{path}",
+            remedy="correct MILLRACE_SERVING_URL, or see what stands between here and the service",
+        )
 
     def _ask(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, headers: Mapping[str, str] | None = None
-    ) -> dict[str, Any]:
+    ) -> httpx.Response:
         fault = ""
-        with httpx.Client(base_url=self.url, timeout=self.timeout_s, trust_env=False) as client:
+        with self._connect() as client:
             for attempt in range(self.attempts):
                 if attempt:
                     time.sleep(min(2.0, self.pause_s * 2 ** (attempt - 1)))
                 try:
                     response = client.request(method, path, json=body, headers=headers)
-                except httpx.TransportError as error:
+                except httpx.RequestError as error:
                     fault = f"{type(error).__name__}: {error}"
                     log.info("online service at %s, attempt %d: %s", self.url, attempt + 1, fault)
                     continue
                 if response.is_success:
-                    found: dict[str, Any] = response.json()
-                    return found
+                    return response
                 fault = _error_of(response)
                 if response.status_code not in _BUSY:
                     raise DeploymentError(
@@ -101,6 +118,16 @@ class ServiceClient:
             where=f"{self.url}{path}",
             remedy="start it (`make up`), or correct MILLRACE_SERVING_URL; then run the task again",
         )
+
+    def _connect(self) -> httpx.Client:
+        try:
+            return httpx.Client(base_url=self.url, timeout=self.timeout_s, trust_env=False)
+        except httpx.InvalidURL as error:
+            raise DeploymentError(
+                f"this is no address of an online service: {error}",
+                where=self.url,
+                remedy="correct MILLRACE_SERVING_URL",
+            ) from error
 
 
 def _error_of(response: httpx.Response) -> str:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import orjson
 
@@ -43,11 +44,7 @@ def write_pointer(serving_dir: Path, ref: ReleaseRef) -> bool:
         path.parent.mkdir(parents=True, exist_ok=True)
         _replace(path, content)
     except OSError as error:
-        raise DeploymentError(
-            f"cannot write the pointer: {error.strerror}",
-            where=str(path),
-            remedy="make the folder writable, or set MILLRACE_SERVING_DIR to one that is",
-        ) from error
+        raise _unusable("cannot write the pointer", path, error) from error
     log.info("%s points at release %d, package %s", path, ref.release, ref.package)
     return True
 
@@ -62,11 +59,10 @@ def deploying(serving_dir: Path, use_case: str, *, patience_s: float = 30.0) -> 
         patience_s: how long to wait for another deployment to end.
 
     Raises:
-        DeploymentError: another deployment holds it all that time.
+        DeploymentError: another deployment holds it all that time, or the folder cannot be used.
     """
     folder = serving_dir / use_case
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / _LOCK).open("a") as lock:
+    with _lock_file(folder) as lock:
         until = time.monotonic() + patience_s
         while True:
             try:
@@ -81,6 +77,22 @@ def deploying(serving_dir: Path, use_case: str, *, patience_s: float = 30.0) -> 
                     ) from error
                 time.sleep(0.05)
         yield
+
+
+def _lock_file(folder: Path) -> IO[str]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return (folder / _LOCK).open("a")
+    except OSError as error:
+        raise _unusable("cannot use the folder of the pointer", folder, error) from error
+
+
+def _unusable(what: str, place: Path, error: OSError) -> DeploymentError:
+    return DeploymentError(
+        f"{what}: {error.strerror}",
+        where=str(place),
+        remedy="make the folder writable, or set MILLRACE_SERVING_DIR to one that is",
+    )
 
 
 def _replace(path: Path, content: bytes) -> None:

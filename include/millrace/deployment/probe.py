@@ -48,13 +48,19 @@ def probe_service(client: ServiceClient, use_case: str, release: int, package: P
     golden = package.golden
     datatypes = {column.name: _DATATYPE[column.kind] for column in package.features.inputs}
     answer = client.predict(use_case, {name: golden.columns[name] for name in datatypes}, datatypes)
-    told = answer["parameters"]
-    report = ProbeReport(
-        release=int(told["release"]),
-        package=str(told["package"]),
-        rows=len(golden),
-        max_abs_diff=golden.difference(answer["outputs"][0]["data"]),
-    )
+    try:
+        report = ProbeReport(
+            release=int(answer["parameters"]["release"]),
+            package=str(answer["parameters"]["package"]),
+            rows=len(golden),
+            max_abs_diff=golden.difference(answer["outputs"][0]["data"]),
+        )
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise DeploymentError(
+            "the answer names no release, package and predictions",
+            where=f"{client.url}/v2/models/{use_case}",
+            remedy="see that MILLRACE_SERVING_URL is the address of the online service, and of this version",
+        ) from error
     if (report.release, report.package) != (release, package.digest):
         raise DeploymentError(
             f"release {report.release} (package {report.package[:12]}) answers, "

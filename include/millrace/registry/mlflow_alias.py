@@ -19,6 +19,7 @@ _API = "/api/2.0/mlflow/registered-models"
 _TIMEOUT_S = 10.0
 _AWAY = frozenset({429, 500, 502, 503, 504})
 _NO_SUCH = "RESOURCE_DOES_NOT_EXIST"
+_NO_MLFLOW = "what answers at its address is no MLflow"
 
 
 class _NotByHttpError(Exception):
@@ -47,7 +48,11 @@ def get_aliases(use_case: str, *, settings: Settings) -> dict[str, int]:
         return _aliases_by_client(use_case, settings)
     if found is None:
         return {}
-    return {item["alias"]: int(item["version"]) for item in found["registered_model"].get("aliases", [])}
+    try:
+        named = found["registered_model"].get("aliases", [])
+        return {str(item["alias"]): int(item["version"]) for item in named}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _unavailable(_NO_MLFLOW, f"aliases of {use_case} at {settings.mlflow_url}") from error
 
 
 def set_alias(use_case: str, alias: str, version: int, *, settings: Settings) -> bool:
@@ -111,7 +116,7 @@ def _ask(settings: Settings, method: str, path: str, use_case: str, **options: A
 
     Raises:
         _NotByHttpError: no plain HTTP server, or one that wants to know who asks.
-        RegistryUnavailableError: it does not answer.
+        RegistryUnavailableError: it does not answer, or something else does.
         RegistryError: it refuses.
     """
     if not settings.mlflow_url.startswith("http://"):
@@ -120,13 +125,16 @@ def _ask(settings: Settings, method: str, path: str, use_case: str, **options: A
     try:
         with httpx.Client(timeout=_TIMEOUT_S, trust_env=False) as client:
             answer = client.request(method, f"{settings.mlflow_url.rstrip('/')}{_API}{path}", **options)
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise _unavailable(str(error) or type(error).__name__, where) from error
     if answer.status_code in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
         raise _NotByHttpError
     told = _document(answer)
     if answer.is_success:
+        if told is None:
+            raise _unavailable(_NO_MLFLOW, where)
         return told
+    told = told or {}
     if told.get("error_code") == _NO_SUCH:
         return None
     if answer.status_code in _AWAY or not told:
@@ -136,17 +144,19 @@ def _ask(settings: Settings, method: str, path: str, use_case: str, **options: A
     )
 
 
-def _document(answer: httpx.Response) -> dict[str, Any]:
+def _document(answer: httpx.Response) -> dict[str, Any] | None:
+    """The JSON object that an answer holds; None where it holds none."""
     try:
         found = answer.json()
     except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _unavailable(what: str, where: str) -> RegistryUnavailableError:
     return RegistryUnavailableError(
         f"MLflow does not answer: {what[:300]}",
         where=where,
-        remedy="see that its server runs (`millrace status`), then run it again",
+        remedy="see that its server runs (`millrace status`) and that MILLRACE_MLFLOW_URL is its address, "
+        "then run it again",
     )

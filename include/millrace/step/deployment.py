@@ -11,10 +11,10 @@ from millrace.deployment.httpx_client import ServiceClient
 from millrace.deployment.pointer import deploying, pointer_path, write_pointer
 from millrace.deployment.probe import probe_service
 from millrace.errors import DeploymentError, ReleaseRefusedError
-from millrace.governance.approval import SYSTEM
 from millrace.governance.ledger import Ledger
 from millrace.governance.proof import InForce, prove_in_force
 from millrace.governance.release import Release, Releases
+from millrace.governance.requester import SYSTEM
 from millrace.package import Package
 from millrace.settings import Settings
 from millrace.spec import DomainSpec, UseCaseSpec, load_domain
@@ -133,14 +133,17 @@ def _record(use_case: UseCaseSpec, found: InForce, settings: Settings, actor: st
 
 
 def reference_of(use_case: UseCaseSpec, release: Release, settings: Settings) -> ReleaseRef:
-    """What the service is told; the package is checked byte by byte before anything points at it."""
+    """What the service is told; the package is checked byte by byte before anything points at it.
+
+    What the package answers is read off the package: the spec may ask another question by now.
+    """
     package = Package.open(settings.packages / release.package, release.package)
     return ReleaseRef(
         use_case=use_case.name,
         release=release.version,
         package=release.package,
         package_dir=str(package.folder.resolve()),
-        threshold=release.threshold if use_case.problem == "binary" else None,
+        threshold=release.threshold if package.manifest.problem == "binary" else None,
         effective_at=release.effective_at,
         feature_service=release.feature_service,
         request_sample=use_case.monitoring.request_sample,

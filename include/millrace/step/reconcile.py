@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from functools import partial
@@ -14,10 +15,11 @@ import orjson
 from millrace.artifact import PlainValue, ReleaseRef
 from millrace.deployment.httpx_client import ServiceClient
 from millrace.deployment.pointer import deploying, pointer_path
-from millrace.errors import DeploymentError, RegistryError
-from millrace.governance.approval import SYSTEM
-from millrace.governance.ledger import Ledger
+from millrace.errors import DeploymentError, PackageError, RegistryError
+from millrace.governance.ledger import Entry, Ledger
 from millrace.governance.proof import InForce, prove_in_force
+from millrace.governance.release import Releases
+from millrace.governance.requester import SYSTEM
 from millrace.governance.state import moment_of
 from millrace.registry.base import CHALLENGER, CHAMPION
 from millrace.registry.mlflow_alias import delete_alias, get_aliases, moving_aliases, set_alias
@@ -28,7 +30,10 @@ from millrace.step.registry import newest_challenger
 
 log = logging.getLogger(__name__)
 POINTER = "pointer"
+_CORRECTED, _ROLLED_BACK = "alias_corrected", "rolled_back"
 _NOTHING = "nothing"
+_LONGEST = 80
+"""Signs of a hand-written pointer that are repeated to people."""
 _BOUND = ("release", "package", "package_dir", "threshold", "effective_at", "feature_service")
 """Fields of the pointer that a release binds; the others follow the specs of today at the next deployment."""
 
@@ -42,6 +47,7 @@ class Correction(PlainValue):
         found: what it named.
         wanted: what it has to name by the ledger.
         entry: number of the ledger entry that records it.
+        rollback: number of the entry of a rollback that was never finished, where that is why; else 0.
         problem: why it could not be put back; "" where it was.
     """
 
@@ -49,6 +55,7 @@ class Correction(PlainValue):
     found: str
     wanted: str
     entry: int = 0
+    rollback: int = 0
     problem: str = ""
 
     @property
@@ -56,6 +63,11 @@ class Correction(PlainValue):
         """For people."""
         place = "the online service's pointer" if self.alias == POINTER else f"MLflow's alias {self.alias!r}"
         end = f"could not be put back: {self.problem}" if self.problem else "put back"
+        if self.rollback:
+            return (
+                f"the rollback of entry {self.rollback} never reached the online service, whose pointer named "
+                f"{self.found}; the ledger says {self.wanted} (entry {self.entry}): {end}"
+            )
         return f"{place} named {self.found}, the ledger says {self.wanted} (entry {self.entry}): {end}"
 
 
@@ -79,8 +91,9 @@ class ReconcileReport(PlainValue):
 def reconcile_registry(use_case: UseCaseSpec, *, settings: Settings, key: str, actor: str = SYSTEM) -> ReconcileReport:
     """Put back aliases and the pointer of the online service where they do not name what the ledger says.
 
-    Each is first written to the ledger (`alias_corrected`), then put back. MLflow, or the online service, being away
-    is named among the reasons and is no fault of this.
+    Each is first written to the ledger (`alias_corrected`), then put back. A rollback that was killed before it reached
+    the online service is finished. MLflow, or the online service, being away is named among the reasons and is no fault
+    of this. What an earlier attempt under the same key noted is told again: it may have died before anybody heard.
 
     Args:
         use_case: its use case.
@@ -90,20 +103,30 @@ def reconcile_registry(use_case: UseCaseSpec, *, settings: Settings, key: str, a
 
     Raises:
         ReleaseRefusedError: the ledger does not prove what is in force; nothing is put back.
-        PackageError: the package in force is not whole.
     """
     found = prove_in_force(use_case, settings=settings)
     look = _Look(use_case=use_case, settings=settings, key=key, actor=actor)
     unknown: list[str] = []
+    unseen: set[str] = set()
+    broken: list[str] = []
     corrections: list[Correction] = []
     try:
         corrections += look.align_aliases()
     except RegistryError as error:
         unknown.append(f"Aliases are not checked: {error.what}")
-    pointed, told = look.align_pointer(found)
-    corrections += pointed
-    unknown += told
-    sentences = [item.sentence for item in corrections]
+        unseen |= {CHAMPION, CHALLENGER}
+    try:
+        pointed, told = look.align_pointer(found)
+        corrections += pointed
+        unknown += told
+    except PackageError as error:
+        broken.append(f"The online service's pointer is not checked, a package is not whole: {error.what}")
+        unseen.add(POINTER)
+    except (DeploymentError, OSError) as error:
+        unknown.append(f"The online service's pointer is not checked: {getattr(error, 'what', error)}")
+        unseen.add(POINTER)
+    corrections = [*look.noted_before(corrections, unseen), *corrections]
+    sentences = [*(item.sentence for item in corrections), *broken]
     for sentence in sentences:
         log.warning("%s: %s", use_case.name, sentence)
     return ReconcileReport(
@@ -153,26 +176,37 @@ class _Look:
         with deploying(self.settings.serving_dir, self.use_case.name):
             found = prove_in_force(self.use_case, settings=self.settings) or found
             wanted = reference_of(self.use_case, found.release, self.settings)
-            named = _read(path)
-        if not self._was_deployed(found):
+            named, was_deployed = _read(path), self._was_deployed(found)
+        unfinished = not was_deployed and found.move.kind == _ROLLED_BACK
+        differing = _differing(named, wanted)
+        if not (was_deployed or unfinished) and (not differing or self._is_last_deployed(named)):
             return [], [f"Release {wanted.release} is in force and not deployed yet"]
-        if (differing := _differing(named, wanted)) == []:
+        if was_deployed and not differing:
             return [], self._load_again(found)
-        noted = self._note(POINTER, _named(named, differing), f"release {wanted.release}", found)
+        back = found.move.seq if unfinished else 0
+        noted = self._note(POINTER, _named(named, differing), f"release {wanted.release}", found, rollback=back)
         return [_put_back(noted, partial(self._deploy, found))], []
+
+    def noted_before(self, now: Collection[Correction], unseen: Collection[str]) -> list[Correction]:
+        """What an earlier attempt under this key noted and does not differ any more, or was not looked at."""
+        known = {item.entry for item in now}
+        entries = Ledger(self.settings).entries(self.use_case.name, kinds=(_CORRECTED,))
+        own = [entry for entry in entries if entry.key.rsplit("/", 2)[0] == self.key and entry.seq not in known]
+        return [_correction(entry, "it cannot be looked at now" if entry.subject in unseen else "") for entry in own]
 
     def _load_again(self, found: InForce) -> list[str]:
         """The pointer is right: the service has to serve what it names."""
         client = ServiceClient(url=self.settings.serving_url, attempts=1, timeout_s=10.0)
         try:
             served = client.metadata(self.use_case.name)
-            told = (served["versions"], served["parameters"]["package"])
+            told = (served["versions"], served["parameters"].get("package"))
             if told == ([str(found.release.version)], found.release.package):
                 return []
             self._deploy(found)
         except DeploymentError as error:
             return [f"What the online service serves is not known: {error.what}"]
-        return [f"The online service served release {told[0][0]} and was told to load {found.release.version}"]
+        named = ", ".join(str(version) for version in told[0]) or _NOTHING
+        return [f"The online service served release {named} and was told to load {found.release.version}"]
 
     def _deploy(self, found: InForce) -> None:
         deploy_release(self.use_case, found.release, settings=self.settings, actor=self.actor)
@@ -187,18 +221,28 @@ class _Look:
         entries = Ledger(self.settings).entries(self.use_case.name, kinds=("deployed",), subject=found.release.package)
         return any(entry.payload.get("put_in_force_by") == found.move.seq for entry in entries)
 
-    def _note(self, alias: str, named: str, wanted: str, found: InForce | None) -> Correction:
+    def _is_last_deployed(self, named: dict[str, object]) -> bool:
+        """Whether the pointer names what was deployed last, or nothing where nothing ever was."""
+        entries = Ledger(self.settings).entries(self.use_case.name, kinds=("deployed",))
+        if not entries:
+            return not named
+        release = Releases(self.settings).get(self.use_case, int(entries[-1].payload["version"]))
+        return not _differing(named, reference_of(self.use_case, release, self.settings))
+
+    def _note(self, alias: str, named: str, wanted: str, found: InForce | None, *, rollback: int = 0) -> Correction:
         """In the ledger before anything is put back, so that no kill in between hides it."""
+        why = {"rollback": rollback} if rollback else {}
+        said = hashlib.sha256(f"{named}/{wanted}/{rollback}".encode()).hexdigest()[:16]
         entry = Ledger(self.settings).append(
-            "alias_corrected",
+            _CORRECTED,
             use_case=self.use_case.name,
             subject=alias,
             effective_at=self._moment(found),
             actor=self.actor,
-            payload={"alias": alias, "from": named, "to": wanted},
-            key=f"{self.key}/{alias}/{named}/{wanted}",
+            payload={"alias": alias, "from": named, "to": wanted, **why},
+            key=f"{self.key}/{alias}/{said}",
         )
-        return Correction(alias=alias, found=named, wanted=wanted, entry=entry.seq)
+        return _correction(entry)
 
     def _moment(self, found: InForce | None) -> datetime:
         """The newest instant in data time that anything was decided on."""
@@ -209,9 +253,21 @@ class _Look:
 def _put_back(noted: Correction, act: Callable[[], object]) -> Correction:
     try:
         act()
-    except (RegistryError, DeploymentError) as error:
+    except (RegistryError, DeploymentError, PackageError) as error:
         return replace(noted, problem=error.what)
     return noted
+
+
+def _correction(entry: Entry, problem: str = "") -> Correction:
+    said = entry.payload
+    return Correction(
+        alias=said["alias"],
+        found=said["from"],
+        wanted=said["to"],
+        entry=entry.seq,
+        rollback=said.get("rollback", 0),
+        problem=problem,
+    )
 
 
 def _version(number: int) -> str:
@@ -235,6 +291,7 @@ def _differing(named: dict[str, object], wanted: ReleaseRef) -> list[str]:
 def _named(named: dict[str, object], differing: list[str]) -> str:
     if not named:
         return _NOTHING
-    if "release" in differing:
-        return f"release {named.get('release')}"
-    return f"release {named.get('release')} with another {', '.join(differing)}"
+    release = f"release {named.get('release')}"[:_LONGEST]
+    if "release" in differing or not differing:
+        return release
+    return f"{release} with another {', '.join(differing)}"

@@ -9,15 +9,17 @@ from millrace.artifact import Verdict
 from millrace.errors import ReleaseRefusedError
 from millrace.evaluation.base import Evaluation
 from millrace.evaluation.evidence import evidence_folder
-from millrace.governance.approval import SYSTEM, require_pass, require_verdict
+from millrace.governance.approval import require_pass, require_verdict
 from millrace.governance.ledger import Ledger
 from millrace.governance.proof import require_evidence
+from millrace.governance.requester import SYSTEM
 from millrace.registry.base import CHALLENGER, RegisteredModel
 from millrace.registry.mlflow_alias import moving_aliases, set_alias
 from millrace.registry.mlflow_registry import register_version
 from millrace.settings import Settings
 from millrace.spec.domain import DomainSpec
 from millrace.spec.use_case import UseCaseSpec
+from millrace.step.card import restore_card
 
 log = logging.getLogger(__name__)
 
@@ -36,47 +38,27 @@ def register_model(
 
     Raises:
         ReleaseRefusedError: the verdict is no pass, the ledger does not have it, or its evidence is gone.
+        DocumentError: the evidence or the gates' answers were changed.
         RegistryUnavailableError: MLflow does not answer; run it again.
     """
     model, where = evaluation.challenger, f"registration of {use_case.name}"
     require_pass(verdict, evaluation, where)
     ledger = Ledger(settings)
-    require_verdict(ledger, use_case.name, model.digest, evaluation.evidence, evaluation.policy)
+    judged = require_verdict(ledger, use_case.name, model.digest, evaluation.evidence, evaluation.policy)
     claims = {"use_case": use_case.name, "package": model.digest, "policy": evaluation.policy, "holdout": model.holdout}
     require_evidence(evaluation.evidence, claims, settings=settings, where=where)
-    facts = {
-        "millrace.evidence": evaluation.evidence,
-        "millrace.policy": evaluation.policy,
-        "millrace.candidate": model.candidate,
-        "millrace.trainer": model.trainer,
-        "millrace.trained_through": model.trained_through,
-        "millrace.holdout": model.holdout,
-    }
+    restore_card(judged, settings=settings)
     version, run_id = register_version(
         use_case,
         model,
-        tags=facts,
+        tags=_facts(evaluation),
         description=f"{model.candidate}, trained through {model.trained_through}, held out {model.holdout}. "
         f"Package {model.digest}.",
         evidence=_evidence_files(evaluation.evidence, settings, where),
         settings=settings,
     )
     with moving_aliases(use_case.name, settings):
-        ledger.append(
-            "registered",
-            use_case=use_case.name,
-            subject=model.digest,
-            effective_at=domain.partition(model.holdout).end,
-            actor=SYSTEM,
-            payload={
-                "version": version,
-                "package": model.digest,
-                "evidence": evaluation.evidence,
-                "policy": evaluation.policy,
-                "candidate": model.candidate,
-            },
-            key=f"{model.digest}/{evaluation.evidence}/{version}",
-        )
+        _note(ledger, use_case, domain, evaluation, version)
         set_alias(use_case.name, CHALLENGER, newest_challenger(ledger, use_case.name), settings=settings)
     return RegisteredModel(
         name=use_case.name,
@@ -96,6 +78,38 @@ def newest_challenger(ledger: Ledger, use_case: str) -> int:
     entries = ledger.entries(use_case, kinds=("registered",))
     newest = max(entries, key=lambda entry: (entry.effective_at, entry.seq), default=None)
     return int(newest.payload["version"]) if newest else 0
+
+
+def _facts(evaluation: Evaluation) -> dict[str, str]:
+    """What the version in MLflow is tagged with."""
+    model = evaluation.challenger
+    return {
+        "millrace.evidence": evaluation.evidence,
+        "millrace.policy": evaluation.policy,
+        "millrace.candidate": model.candidate,
+        "millrace.trainer": model.trainer,
+        "millrace.trained_through": model.trained_through,
+        "millrace.holdout": model.holdout,
+    }
+
+
+def _note(ledger: Ledger, use_case: UseCaseSpec, domain: DomainSpec, evaluation: Evaluation, version: int) -> None:
+    model = evaluation.challenger
+    ledger.append(
+        "registered",
+        use_case=use_case.name,
+        subject=model.digest,
+        effective_at=domain.partition(model.holdout).end,
+        actor=SYSTEM,
+        payload={
+            "version": version,
+            "package": model.digest,
+            "evidence": evaluation.evidence,
+            "policy": evaluation.policy,
+            "candidate": model.candidate,
+        },
+        key=f"{model.digest}/{evaluation.evidence}/{version}",
+    )
 
 
 def _evidence_files(digest: str, settings: Settings, where: str) -> list[Path]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from millrace.artifact import PlainValue
 from millrace.deployment.httpx_client import ServiceClient
 from millrace.deployment.probe import probe_service
-from millrace.errors import DeploymentError, RegistryError, ReleaseRefusedError
+from millrace.errors import MillraceError, ReleaseRefusedError
+from millrace.governance.person import plain_text
 from millrace.governance.release import Release, Releases
 from millrace.governance.succession import Rollback, restore
 from millrace.package import Package
@@ -49,7 +51,14 @@ class RollbackReport(PlainValue):
 
 
 def rollback_release(
-    use_case: UseCaseSpec, version: int | None, reason: str, actor: str, *, settings: Settings, key: str
+    use_case: UseCaseSpec,
+    version: int | None,
+    reason: str,
+    actor: str,
+    *,
+    settings: Settings,
+    key: str,
+    asked_at: datetime | None = None,
 ) -> Release:
     """Put an earlier release back in force as one unit; the same `key` does it once.
 
@@ -63,28 +72,39 @@ def rollback_release(
         actor: who asks for it.
         settings: this installation.
         key: names this act, such as the id of an Airflow run.
+        asked_at: when it was asked for, by the clock; without `version` it is away from what was in force then.
 
     Returns:
         The release that is in force by this act.
 
     Raises:
-        ReleaseRefusedError: no such release, none before (the message lists those there are), or it is not proven.
+        ReleaseRefusedError: no such release, none before (the message lists those there are), or it is not proven; or
+            no release is named, and the one to go away from is not in force any more.
         PackageError: its package is not whole; nothing was changed.
         LedgerError: the same key was used for another version.
     """
-    release, pending = _restore(use_case, version, reason, actor, settings=settings, key=key)
+    releases = Releases(settings)
+    seen = releases.recorded(use_case, asked_at) if asked_at else releases.in_force(use_case)
+    asked = _asked(use_case, version, reason, actor, key=key, seen=seen)
+    release, pending = _restore(use_case, asked, settings=settings)
     if pending:
         log.warning("rolled back, but %s", pending)
     return release
 
 
 def roll_back(
-    use_case: UseCaseSpec, version: int | None, reason: str, actor: str, *, settings: Settings
+    use_case: UseCaseSpec,
+    version: int | None,
+    reason: str,
+    actor: str,
+    *,
+    settings: Settings,
+    seen: Release | None = None,
 ) -> RollbackReport:
     """Put an earlier release back in force, load it into the online service, and prove it by its golden rows.
 
     Said again it does what is left to do: the same person with the same reason does not go one further back.
-    What is away (MLflow, the online service) is named as pending and holds nothing else up.
+    What is away or fails (MLflow, the online service) is named as pending and holds nothing else up.
 
     Args:
         use_case: its use case.
@@ -92,53 +112,83 @@ def roll_back(
         reason: why.
         actor: who asks for it.
         settings: this installation.
+        seen: the release that was in force when the person decided; None for the one that is now.
 
     Raises:
-        ReleaseRefusedError: no such release, none before (the message lists those there are), or it is not proven.
+        ReleaseRefusedError: no such release, none before (the message lists those there are), or it is not proven; or
+            no release is named, and `seen` is not in force any more.
         PackageError: its package is not whole; nothing was changed.
     """
-    before = Releases(settings).in_force(use_case)
+    before = seen or Releases(settings).in_force(use_case)
+    reason = require_reason(use_case, reason)
     meant = version if version is not None else _begun(use_case, reason, actor, settings)
-    release, alias = _restore(use_case, meant, reason, actor, settings=settings, key=f"cli/{secrets.token_hex(8)}")
+    asked = _asked(use_case, meant, reason, actor, key=f"cli/{secrets.token_hex(8)}", seen=before)
+    release, alias = _restore(use_case, asked, settings=settings)
     done, pending = [f"the ledger says that release {release.version} is in force"], []
     if alias:
         pending.append(alias)
     else:
         done.append(f"MLflow's alias {CHAMPION!r} names version {release.registry_version}")
-    rows, gap = 0, 0.0
-    try:
-        deploy_release(use_case, release, settings=settings, actor=actor)
-        done.append(f"the online service loaded release {release.version}")
-        rows, gap = _probe(use_case, release, settings)
-        done.append(f"{rows} golden rows come back as they were sealed, to {gap:.1g}")
-    except DeploymentError as error:
-        pending.append(f"{error.what}; {error.remedy}")
-    return RollbackReport(
+    report = RollbackReport(
         use_case=use_case.name,
         release=release.version,
         replaced=before.version if before else 0,
         package=release.package,
-        rows=rows,
-        max_abs_diff=gap,
         done=done,
         pending=pending,
     )
+    return _serve(use_case, release, report, actor=actor, settings=settings)
 
 
-def _restore(
-    use_case: UseCaseSpec, version: int | None, reason: str, actor: str, *, settings: Settings, key: str
-) -> tuple[Release, str]:
-    """The release in force after it, and what MLflow still lacks."""
-    if not reason.strip() or not key.strip():
+def _serve(
+    use_case: UseCaseSpec, release: Release, report: RollbackReport, *, actor: str, settings: Settings
+) -> RollbackReport:
+    """The report with what became of the online service; nothing that fails here is raised."""
+    done = list(report.done)
+    try:
+        deploy_release(use_case, release, settings=settings, actor=actor)
+        done.append(f"the online service loaded release {release.version}")
+        rows, gap = _probe(use_case, release, settings)
+    except MillraceError as error:
+        return replace(report, done=done, pending=[*report.pending, f"{error.what}; {error.remedy}"])
+    done.append(f"{rows} golden rows come back as they were sealed, to {gap:.1g}")
+    return replace(report, done=done, rows=rows, max_abs_diff=gap)
+
+
+def require_reason(use_case: UseCaseSpec, reason: str) -> str:
+    """The reason, as the ledger can keep it.
+
+    Raises:
+        ReleaseRefusedError: there is none.
+    """
+    if not (kept := plain_text(reason)):
+        where = f"rollback of {use_case.name}"
+        raise ReleaseRefusedError("a rollback without a reason", where=where, remedy="say why")
+    return kept
+
+
+def _asked(
+    use_case: UseCaseSpec, version: int | None, reason: str, actor: str, *, key: str, seen: Release | None
+) -> Rollback:
+    if not key.strip():
         raise ReleaseRefusedError(
-            "a rollback without a reason or key", where=f"rollback of {use_case.name}", remedy="say why"
+            "a rollback without a key", where=f"rollback of {use_case.name}", remedy="name the act"
         )
-    _require_whole(use_case, version, settings)
+    away_from = seen.version if seen else None
+    return Rollback(version=version, reason=require_reason(use_case, reason), actor=actor, key=key, away_from=away_from)
+
+
+def _restore(use_case: UseCaseSpec, asked: Rollback, *, settings: Settings) -> tuple[Release, str]:
+    """The release in force after it, and what MLflow still lacks.
+
+    Once the ledger says so nothing that fails here is raised: the service has to follow all the same.
+    """
+    _require_whole(use_case, asked, settings)
     with moving_aliases(use_case.name, settings):
-        release = restore(settings, use_case, Rollback(version=version, reason=reason, actor=actor, key=key))
+        release = restore(settings, use_case, asked)
         try:
             align_champion(use_case, settings=settings)
-        except RegistryError as error:
+        except MillraceError as error:
             return release, (
                 f"MLflow's alias {CHAMPION!r} may still name another version: {error.what}; "
                 "the next run of the monitoring puts it right"
@@ -146,13 +196,12 @@ def _restore(
     return release, ""
 
 
-def _require_whole(use_case: UseCaseSpec, version: int | None, settings: Settings) -> None:
+def _require_whole(use_case: UseCaseSpec, asked: Rollback, settings: Settings) -> None:
     """What is put in force must be there, byte by byte, before the ledger says so."""
     releases = Releases(settings)
-    wanted = version
-    if wanted is None:
-        current = releases.in_force(use_case)
-        wanted = current.replaces if current else 0
+    wanted = asked.version
+    if wanted is None and asked.away_from is not None:
+        wanted = releases.get(use_case, asked.away_from).replaces
     if wanted and releases.list(use_case):
         release = releases.get(use_case, wanted)
         Package.open(settings.packages / release.package, release.package)

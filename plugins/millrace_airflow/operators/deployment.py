@@ -26,13 +26,14 @@ class DeployReleaseOperator(UseCaseOperator):
 
     def execute(self, context: Any) -> dict[str, Any]:
         """Return what is served."""
-        from millrace.governance.release import Release
+        from millrace.governance.release import Release, Releases
         from millrace.step.deployment import deploy_release
 
-        release = Release.from_dict(handed_on(self.release, "release"))
-        served = deploy_release(self.use_case_spec(), release, settings=self.settings, actor=acting_user(context))
-        self.lineage.inputs.append(release_of(release.to_dict()))
-        self.lineage.outputs.append(served_model(self.use_case, release.version))
+        asked = Release.from_dict(handed_on(self.release, "release"))
+        served = deploy_release(self.use_case_spec(), asked, settings=self.settings, actor=acting_user(context))
+        loaded = Releases(self.settings).get(self.use_case, served["release"])
+        self.lineage.inputs.append(release_of(loaded.to_dict()))
+        self.lineage.outputs.append(served_model(self.use_case, loaded.version))
         self.links["Online service"] = f"{self.settings.serving_url}/v2/models/{self.use_case}"
         return served
 

@@ -12,6 +12,8 @@ from typer.testing import CliRunner
 from millrace.cli.main import _app
 from millrace.errors import ReleaseRefusedError, SpecError
 from millrace.governance.ledger import Ledger
+from millrace.governance.succession import Rollback, restore
+from millrace.settings import Settings
 
 __all__ = ["house", "sealed"]
 
@@ -47,3 +49,26 @@ def test_a_rollback_says_what_it_did_and_the_ledger_who_and_why(installed: House
     assert isinstance(CliRunner().invoke(_app, [*words, "--to", "7"]).exception, ReleaseRefusedError)
     assert isinstance(CliRunner().invoke(_app, ["rollback", "flight", "--because", "x"]).exception, SpecError)
     assert CliRunner().invoke(_app, ["rollback", "flight_delay"]).exit_code == 2
+
+
+@pytest.mark.parametrize("reason", ["", " \n"])
+def test_what_is_no_reason_is_refused_before_airflow_is_asked_who_it_is(
+    installed: House, monkeypatch: pytest.MonkeyPatch, reason: str
+) -> None:
+    monkeypatch.setenv("MILLRACE_AIRFLOW_URL", "http://127.0.0.1:9")
+    found = CliRunner().invoke(_app, ["rollback", "flight_delay", "--because", reason])
+    assert isinstance(found.exception, ReleaseRefusedError)
+    assert "reason" in found.exception.what
+
+
+def test_what_somebody_else_does_while_airflow_is_asked_is_not_done_twice(
+    installed: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask(settings: Settings) -> str:
+        restore(settings, installed.spec, Rollback(version=1, reason="r", actor="bob", key="k"))
+        return "olive"
+
+    monkeypatch.setattr("millrace.cli.actor.acting_person", ask)
+    found = CliRunner().invoke(_app, ["rollback", "flight_delay", "--because", "too slow"])
+    assert isinstance(found.exception, ReleaseRefusedError)
+    assert "release 2 is not in force any more, 1 is" in found.exception.what

@@ -28,6 +28,8 @@ def service(answers: Callable[[int], tuple[int, bytes]]) -> Iterator[tuple[str, 
             self.end_headers()
             self.wfile.write(body)
 
+        do_GET = do_POST  # noqa: N815 - so the server calls it
+
         def log_message(self, *_: object) -> None: ...
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -42,8 +44,9 @@ def service(answers: Callable[[int], tuple[int, bytes]]) -> Iterator[tuple[str, 
 
 
 def test_a_busy_service_is_asked_again_and_then_believed() -> None:
-    with service(lambda n: (503, b"busy") if n < 3 else (200, b'{"version": "1"}')) as (url, asked):
-        assert ServiceClient(url=url, token="secret", pause_s=0.01).load("m") == {"version": "1"}
+    told = {"version": "1", "package": "a"}
+    with service(lambda n: (503, b"busy") if n < 3 else (200, json.dumps(told).encode())) as (url, asked):
+        assert ServiceClient(url=url, token="secret", pause_s=0.01).load("m") == told
     assert len(asked) == 3
     assert asked[0]["authorization"] == "Bearer secret"
 
@@ -65,3 +68,19 @@ def test_attempts_are_bounded_and_nobody_is_named() -> None:
     with pytest.raises(DeploymentError, match=r"does not answer \(3 attempts\)") as caught:
         ServiceClient(url=f"http://127.0.0.1:{port}", attempts=3, pause_s=0.01).load("m")
     assert "make up" in caught.value.remedy
+
+
+@pytest.mark.parametrize("body", [b"<html>log in</html>", b"", b"[]", b"{}", b'{"version": 1, "package": null}'])
+def test_something_else_that_answers_well_is_not_the_service(body: bytes) -> None:
+    with service(lambda _: (200, body)) as (url, asked):
+        with pytest.raises(DeploymentError, match="what answers is not the online service") as caught:
+            ServiceClient(url=url).load("m")
+        with pytest.raises(DeploymentError, match="what answers is not the online service"):
+            ServiceClient(url=url).predict("m", {}, {})
+    assert len(asked) == 2
+    assert "MILLRACE_SERVING_URL" in caught.value.remedy
+
+
+def test_an_address_that_is_none_is_told() -> None:
+    with pytest.raises(DeploymentError, match="no address of an online service"):
+        ServiceClient(url="http://host:notaport").metadata("m")

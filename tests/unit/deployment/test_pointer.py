@@ -101,3 +101,14 @@ def test_one_process_deploys_a_use_case_at_a_time(tmp_path: Path) -> None:
     finally:
         release.set()
         other.join(30)
+
+
+def test_a_folder_that_cannot_be_used_is_told_before_anything_is_deployed(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DeploymentError, match="cannot use the folder"), deploying(tmp_path / "file" / "x", "uc"):
+        pass
+
+
+def test_what_fails_within_a_deployment_keeps_its_own_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), deploying(tmp_path, "uc"):
+        (tmp_path / "nowhere").read_bytes()

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from tests.unit.deployment.conftest import House, house, release_of, sealed
+from tests.unit.deployment.test_httpx_client import service
 from tests.unit.governance.proposal import record_proven
 from tests.unit.step.champion import Champions, champions, put_two_in_service
 
@@ -13,6 +16,7 @@ from millrace.deployment.httpx_client import ServiceClient
 from millrace.deployment.pointer import pointer_path
 from millrace.errors import LedgerError, MillraceError, PackageError, ReleaseRefusedError
 from millrace.governance.ledger import Ledger
+from millrace.governance.person import LONGEST_TEXT
 from millrace.governance.release import Release, Releases
 from millrace.registry.mlflow_alias import get_aliases
 from millrace.serving.repository import read_pointer
@@ -135,3 +139,73 @@ def test_a_rollback_to_nowhere_is_refused_and_changes_nothing(
 def test_where_nothing_was_released_there_is_nothing_to_go_back_to(settings: Settings) -> None:
     with pytest.raises(ReleaseRefusedError, match="nothing was ever released"):
         roll_back(load_use_case(settings.dags, "flight_delay"), None, "r", "oncall", settings=settings)
+
+
+def test_something_else_behind_the_addresses_leaves_parts_pending_and_the_rest_done(champions: Champions) -> None:
+    ledger, back = Ledger(champions.settings), 1
+    with service(lambda _: (200, b"<html>log in</html>")) as (url, _):
+        for changes, said in (
+            ({"mlflow_url": url}, "MLflow does not answer"),
+            ({"mlflow_url": "http://host:notaport"}, "MLflow does not answer"),
+            ({"serving_url": url}, "what answers is not the online service"),
+            ({"serving_url": "http://host:notaport"}, "no address of an online service"),
+            ({"serving_dir": champions.packages[0].folder / "manifest.json"}, "cannot use the folder"),
+        ):
+            settings = dataclasses.replace(champions.settings, **changes)
+            told = roll_back(champions.spec, back, f"because of {changes}", "ann", settings=settings)
+            assert told.release == back
+            assert said in "".join(told.pending), told
+            assert f"the ledger says that release {back} is in force" in told.done
+            assert ledger.entries(kinds=("rolled_back",))[-1].payload["version"] == back
+            back = 3 - back
+
+
+def test_a_package_lost_meanwhile_is_pending_too(champions: Champions, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lose(*_: object, **__: object) -> None:
+        raise PackageError("it is gone", where="a folder", remedy="restore it")
+
+    monkeypatch.setattr("millrace.step.rollback.deploy_release", lose)
+    told = roll_back(champions.spec, 1, "r", "ann", settings=champions.settings)
+    assert told.pending == ["it is gone; restore it"]
+    assert Releases(champions.settings).in_force("flight_delay") == champions.releases[0]
+
+
+def test_two_who_mean_away_from_the_same_release_go_one_back_not_two(champions: Champions) -> None:
+    settings = champions.settings
+    three = record_proven(settings, release_of(champions.packages[0], 3, JUNE, replaces=2, registry_version=1))
+    asked_at = datetime.now(UTC)
+    assert roll_back(champions.spec, None, "slow", "ann", settings=settings, seen=three).release == 2
+    with pytest.raises(ReleaseRefusedError, match="release 3 is not in force any more, 2 is"):
+        roll_back(champions.spec, None, "slow", "bob", settings=settings, seen=three)
+    with pytest.raises(ReleaseRefusedError, match="release 3 is not in force any more"):
+        rollback_release(champions.spec, None, "r", "paul", settings=settings, key="k", asked_at=asked_at)
+    assert Releases(settings).in_force("flight_delay") == champions.releases[1]
+    now = datetime.now(UTC)
+    for _ in range(2):
+        back = rollback_release(champions.spec, None, "r", "paul", settings=settings, key="k2", asked_at=now)
+        assert back.version == 1
+
+
+def test_a_release_made_meanwhile_is_not_mistaken_for_the_one_to_go_away_from(champions: Champions) -> None:
+    two = champions.releases[1]
+    record_proven(champions.settings, release_of(champions.packages[0], 3, JUNE, replaces=2, registry_version=1))
+    with pytest.raises(ReleaseRefusedError, match="release 2 is not in force any more, 3 is"):
+        roll_back(champions.spec, None, "2 is bad", "ann", settings=champions.settings, seen=two)
+    assert roll_back(champions.spec, 1, "2 is bad", "ann", settings=champions.settings, seen=two).release == 1
+
+
+def test_a_reason_is_kept_as_text_of_bounded_length(champions: Champions) -> None:
+    roll_back(champions.spec, 1, os.fsdecode(b"slow \xff"), "ann", settings=champions.settings)
+    assert Ledger(champions.settings).entries(kinds=("rolled_back",))[-1].payload["reason"] == "slow ?"
+    for version in (2, None):
+        roll_back(champions.spec, version, "x" * 3000, "ann", settings=champions.settings)
+    entries = Ledger(champions.settings).entries(kinds=("rolled_back",))
+    assert [entry.payload["version"] for entry in entries] == [1, 2]
+    assert len(entries[-1].payload["reason"]) == LONGEST_TEXT
+
+
+def test_the_question_that_the_package_answers_is_put_back_whatever_the_spec_asks_by_now(champions: Champions) -> None:
+    spec = champions.spec.model_copy(update={"problem": "regression"})
+    roll_back(spec, 1, "r", "ann", settings=champions.settings)
+    pointer = read_pointer(pointer_path(champions.settings.serving_dir, "flight_delay"))
+    assert (pointer.release, pointer.threshold) == (1, champions.releases[0].threshold)

@@ -1,0 +1,123 @@
+"""A rollback, killed at every point of it: the same command, and the next run of the monitoring too, finish it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.faults.points import KILLED, Points
+from tests.faults.test_release_kill import answer, in_child
+from tests.unit.deployment.conftest import House, house, sealed
+from tests.unit.governance.proposal import lay_mlflow
+from tests.unit.step.champion import put_two_in_service
+
+from millrace.deployment import pointer
+from millrace.deployment.httpx_client import ServiceClient
+from millrace.governance.ledger import Ledger
+from millrace.governance.release import Releases
+from millrace.registry.mlflow_alias import get_aliases
+from millrace.serving.repository import read_pointer
+from millrace.step import deployment, release, rollback
+from millrace.step.reconcile import reconcile_registry
+
+__all__ = ["house", "sealed"]
+pytestmark = [pytest.mark.integration, pytest.mark.full, pytest.mark.timeout(200)]
+USE_CASE = "flight_delay"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """An installation in which release 2 is served, which can be put back to that."""
+
+    house: House
+    kept: Path
+
+    def reset(self) -> None:
+        settings = self.house.settings
+        shutil.rmtree(settings.var)
+        shutil.copytree(self.kept, settings.var)
+        ServiceClient(url=settings.serving_url, token=settings.serving_token).load(USE_CASE)
+
+    def back(self) -> list[str]:
+        return rollback.roll_back(self.house.spec, None, "too slow", "ann", settings=self.house.settings).pending
+
+    def state(self) -> dict[str, Any]:
+        settings = self.house.settings
+        in_force = Releases(settings).in_force(USE_CASE)
+        assert in_force is not None
+        return {
+            "in force": in_force.version,
+            "champion": get_aliases(USE_CASE, settings=settings)["champion"],
+            "pointer": read_pointer(pointer.pointer_path(settings.serving_dir, USE_CASE)).release,
+            "served": ServiceClient(url=settings.serving_url).metadata(USE_CASE)["versions"],
+            "moves": [entry.payload for entry in Ledger(settings).entries(kinds=("rolled_back",))],
+            "deployed": len(Ledger(settings).entries(kinds=("deployed",))),
+            "verified": Ledger(settings).verify().verified,
+        }
+
+
+def mark(points: Points) -> None:
+    for owner, name in (
+        (Ledger, "append"),
+        (rollback, "restore"),
+        (release, "set_alias"),
+        (pointer, "_replace"),
+        (deployment, "_load"),
+    ):
+        points.around(owner, name)
+
+
+@pytest.fixture
+def place(house: House, tmp_path: Path) -> Iterator[Place]:
+    lay_mlflow(house.settings)  # and MLflow is imported before anything forks
+    answer(lambda: len(put_two_in_service(house, tmp_path)), tmp_path / "told")
+    shutil.copytree(house.settings.var, tmp_path / "kept")
+    yield Place(house=house, kept=tmp_path / "kept")
+
+
+def test_killed_at_any_point_a_rollback_is_finished_and_what_it_left_is_told(place: Place, tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    before = answer(place.state, told)
+
+    def go(die_at: int) -> list[str]:
+        points = Points(die_at)
+        mark(points)
+        assert place.back() == []
+        return points.events
+
+    def look() -> dict[str, Any]:
+        report = reconcile_registry(place.house.spec, settings=place.house.settings, key="monitor")
+        return {"state": place.state(), "alarms": report.alarms}
+
+    def again() -> dict[str, Any]:
+        assert place.back() == []
+        return place.state()
+
+    events = answer(lambda: go(-1), told)
+    whole = answer(place.state, told)
+    assert (before["in force"], before["served"]) == (2, ["2"])
+    assert {name: whole[name] for name in ("in force", "champion", "pointer", "served")} == {
+        **dict.fromkeys(("in force", "champion", "pointer"), 1),
+        "served": ["1"],
+    }
+    # The first entry is the rollback, within its transaction; the second one says that it is deployed.
+    deaths = [at for at, event in enumerate(events) if event.startswith("after")]
+    committed, recorded = events.index("after restore"), [at for at in deaths if events[at] == "after append"][-1]
+    for death in deaths:
+        event = events[death]
+        place.reset()
+        assert in_child(lambda at=death: go(at), told) == KILLED, (event, told.read_text())
+        left = tmp_path / "left"
+        shutil.copytree(place.house.settings.var, left)
+        found = answer(look, told)
+        unfinished = committed <= death < recorded
+        assert found["state"] == (whole if death >= committed else before), event
+        assert any("never reached the online service" in alarm for alarm in found["alarms"]) == unfinished, event
+        shutil.rmtree(place.house.settings.var)
+        left.rename(place.house.settings.var)
+        assert answer(again, told) == whole, event
+    print(f"killed at {len(deaths)} points: {', '.join(events[death] for death in deaths)}")
