@@ -212,7 +212,7 @@ def _code(recipe: Recipe, settings: Settings) -> Iterator[Path]:
         code = tree / "include" / "millrace"
         if not (code / "training" / "worker.py").is_file():
             raise RebuildError(
-                f"commit {recipe.commit[:12]} has no include/millrace/training/isolation/worker.py",
+                f"commit {recipe.commit[:12]} has no include/millrace/training/worker.py",
                 where=str(settings.root),
                 remedy="set MILLRACE_ROOT to the checkout that the model was trained from",
             )

@@ -23,9 +23,9 @@ from millrace.package import Package
 from millrace.training.candidate import Trained
 from millrace.training.data.rows import TrainingRows, as_rows, save_rows
 from millrace.training.isolation.environment import Environment, clean_environ
-from millrace.training.isolation.worker import JOB, ROWS, WITH_STDIN
 from millrace.training.job import TrainingJob
 from millrace.training.run import FitRun, StopFitError, go_on
+from millrace.training.worker import JOB, ROWS, WITH_STDIN
 
 log = logging.getLogger(__name__)
 GOLDEN_TOLERANCE = 1e-6
@@ -125,7 +125,7 @@ def work(
     _prepare(job, rows, place)
     with (place.folder / _LOG).open("wb") as told:
         process = subprocess.Popen(
-            [str(place.python), "-s", "-P", "-m", "millrace.training.isolation.worker", *_arguments(place)],
+            [str(place.python), "-s", "-P", "-m", "millrace.training.worker", *_arguments(place)],
             env={**clean_environ(), "PYTHONPATH": str(place.folder / "code")},
             cwd=place.folder,
             stdin=subprocess.PIPE,

@@ -123,7 +123,7 @@ def running(folder: Path) -> list[str]:
             told = place.read_bytes()
         except OSError:
             continue
-        if b"millrace.training.isolation.worker" in told and os.fsencode(folder) in told:
+        if b"millrace.training.worker" in told and os.fsencode(folder) in told:
             found.append(place.parent.name)
     return found
 

@@ -117,7 +117,7 @@ def test_two_workers_of_a_group_end_in_one_network(tmp_path: Path) -> None:
             [sys.executable, "-c", _GROUP, str(rank), str(tmp_path)],
             stdout=subprocess.PIPE,
             text=True,
-            cwd=Path(__file__).resolve().parents[3],
+            cwd=Path(__file__).resolve().parents[4],
         )
         for rank in range(2)
     ]

@@ -1,4 +1,4 @@
-"""Trains one job in a process of its own: `python -m millrace.training.isolation.worker FOLDER STORE`.
+"""Trains one job in a process of its own: `python -m millrace.training.worker FOLDER STORE`.
 
 FOLDER holds `job.json` and `rows.arrow`, and gets the checkpoints; the package goes to STORE. What happens is told on
 standard output, a JSON object a line: `report`, then `sealed` or `failed`. A package of any commit is rebuilt by the
