@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tests.unit.deployment.conftest import House, house, sealed
 from tests.unit.governance.proposal import Case, digest, record_proven
+from tests.unit.step.champion import put_two_in_service
 
 from millrace import settings as settings_module
 from millrace.artifact import Verdict
 from millrace.deployment.pointer import pointer_path
 from millrace.errors import ReleaseRefusedError
+from millrace.governance.approval import Approval
 from millrace.governance.ledger import Ledger
-from millrace.governance.release import Approval, Release, Releases
+from millrace.governance.release import Release, Releases
+from millrace.governance.succession import Rollback, restore
 from millrace.settings import Settings
 
+__all__ = ["house", "sealed"]
 CONTEXT = {
     "dag_run": SimpleNamespace(triggering_user_name="olive", dag_id="flight_delay_train", run_id="manual__1", conf={}),
     "ti": SimpleNamespace(xcom_push=lambda **_: None, task_id="release_model", try_number=1, map_index=-1),
@@ -144,3 +151,42 @@ def test_a_release_written_by_hand_is_not_deployed(case: Case) -> None:
     with pytest.raises(ReleaseRefusedError, match="cannot be had"):
         deploy(made.to_dict())
     assert not pointer_path(case.settings.serving_dir, "flight_delay").exists()
+
+
+@pytest.fixture
+def served(house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[House, list[Release]]]:
+    """Two releases, the second one in service."""
+    releases = put_two_in_service(house, tmp_path)
+    for name in ("root", "var", "dags", "packages", "serving_dir", "serving_url", "serving_token"):
+        monkeypatch.setenv(f"MILLRACE_{name.upper()}", str(getattr(house.settings, name)))
+    settings_module.settings.cache_clear()
+    yield house, releases
+    settings_module.settings.cache_clear()
+
+
+def test_lineage_names_the_release_that_was_loaded_not_the_one_asked_for(served: tuple[House, list[Release]]) -> None:
+    from millrace_airflow.operators.deployment import DeployReleaseOperator
+
+    _, releases = served
+    operator = DeployReleaseOperator(task_id="deploy_release", use_case="flight_delay", release=releases[0].to_dict())
+    told = operator.execute(CONTEXT)
+    assert (told["release"], told["superseded"]) == (2, 1)
+    noted = [*operator.lineage.inputs, *operator.lineage.outputs]
+    assert [item.version for item in noted] == ["2", "2"]
+    assert noted[0].facts["package"] == releases[1].package
+
+
+def test_a_rollback_asked_for_before_somebody_elses_does_not_go_one_further(
+    served: tuple[House, list[Release]],
+) -> None:
+    from millrace_airflow.operators.governance import RollbackReleaseOperator
+
+    house, _ = served
+    run = {**vars(CONTEXT["dag_run"]), "run_after": datetime.now(UTC)}
+    context = {**CONTEXT, "dag_run": SimpleNamespace(**run)}
+    restore(house.settings, house.spec, Rollback(version=1, reason="r", actor="bob", key="k"))
+    operator = RollbackReleaseOperator(task_id="rollback_release", use_case="flight_delay", reason="too slow")
+    with pytest.raises(ReleaseRefusedError, match="release 2 is not in force any more, 1 is"):
+        operator.execute(context)
+    named = RollbackReleaseOperator(task_id="rollback_again", use_case="flight_delay", version="2", reason="too slow")
+    assert named.execute(context)["version"] == 2

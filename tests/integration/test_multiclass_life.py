@@ -34,8 +34,9 @@ from millrace.settings import Settings
 from millrace.spec import DomainSpec, UseCaseSpec, load_domain, load_policy, load_use_case
 from millrace.step.approval import approve_by_policy
 from millrace.step.candidate import train_candidate
+from millrace.step.comparison import open_champion
 from millrace.step.deployment import deploy_release, verify_deployment
-from millrace.step.evaluation import _champion, check_gates, evaluate_candidates
+from millrace.step.evaluation import check_gates, evaluate_candidates
 from millrace.step.features import build_features
 from millrace.step.materialization import materialize_features
 from millrace.step.monitoring import (
@@ -291,7 +292,7 @@ def test_a_label_that_is_no_class_keeps_no_row_from_being_scored_and_is_told_whe
         assert 3.0 in entity_rows(asked, life.domain, LIVE, settings=life.settings).column("label").to_pylist()
         with pytest.raises(SpecError, match=r"answers with multiclass \(car, van, truck\), the use case asks for"):
             join_labels(asked, life.domain, LIVE, settings=life.settings)
-        champion, reason = _champion(asked, life.domain, life.release, EMPTY, life.settings)
+        champion, reason = open_champion(asked, life.domain, life.release, EMPTY, life.settings)
         assert champion is None
         assert reason.startswith("release 1 answers another question: package ")
     finally:

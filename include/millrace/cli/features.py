@@ -32,7 +32,7 @@ def apply(
 ) -> None:
     """Show what would change in the feature registry, ask, apply, and read it back. Exit status 1 where refused."""
     from millrace.cli.actor import acting_person
-    from millrace.governance.approval import SYSTEM
+    from millrace.governance.requester import SYSTEM
     from millrace.spec import list_specs, load_domain
     from millrace.step.feature_registry import apply_domain, plan_features
 

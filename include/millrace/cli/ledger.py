@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime, time, tzinfo
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
+from zoneinfo import ZoneInfo
 
 import orjson
 import typer
@@ -17,6 +19,8 @@ from rich.table import Table
 from rich.text import Text
 
 from millrace.artifact import canonical, iso
+from millrace.document import write_atomically
+from millrace.errors import SpecError
 from millrace.settings import Settings
 
 if TYPE_CHECKING:
@@ -62,9 +66,14 @@ def show(
     as_json: _AsJson = False,
 ) -> None:
     """List decisions, the newest last."""
-    from millrace.governance.ledger import Ledger
+    from millrace.governance.ledger import KINDS, Ledger
 
-    entries = Ledger(Settings.load()).entries(use_case, kinds=(kind,) if kind else ())[-limit:]
+    ledger = Ledger(Settings.load())
+    if kind:
+        _require_known("kind of entry", kind, KINDS)
+    if use_case:
+        _require_known("use case", use_case, ledger.use_cases())
+    entries = ledger.entries(use_case, kinds=(kind,) if kind else (), newest=limit)
     if as_json:
         _print_json([entry.to_dict() for entry in entries])
         return
@@ -92,42 +101,50 @@ def entry(
     number: Annotated[int, typer.Argument(min=1, help="Its number, as `show` lists it.")],
     as_json: _AsJson = False,
 ) -> None:
-    """Show one decision with all that was written, once it is as it was written."""
+    """Show one decision with all that was written, once the record is as it was written."""
+    from millrace.governance.audit import require_whole
     from millrace.governance.ledger import Ledger
     from millrace.governance.state import reading
 
     settings = Settings.load()
     with reading(settings) as connection:
+        require_whole(connection)
         found = Ledger(settings).get(number, connection=connection)
     if as_json:
         _print_json(found.to_dict())
         return
     plain = found.to_dict()
     _print_pairs(
-        f"entry {number}: {found.kind}",
+        escape(f"entry {number}: {found.kind}"),
         {**{name: value for name, value in plain.items() if name not in {"seq", "kind", "payload"}}, **found.payload},
     )
 
 
 @app.command("as-of")
 def as_of(
-    at: Annotated[str, typer.Argument(help="Date or ISO instant (UTC unless it says otherwise), such as 2013-09-15.")],
+    at: Annotated[
+        str,
+        typer.Argument(help="Date (its end in the domain's time zone), or ISO instant (UTC unless it says so)."),
+    ],
     use_case: Annotated[str, typer.Option("--use-case", help="The use case.")],
     recorded: Annotated[bool, typer.Option("--recorded", help="By wall time instead of data time.")] = False,
     as_json: _AsJson = False,
 ) -> None:
     """Say what served at an instant, who approved it, on what evidence, and whether all of that still holds."""
+    from millrace.governance.ledger import Ledger
     from millrace.governance.provenance import as_of as look_up
 
-    moment = _instant(at)
-    found = look_up(use_case, moment, settings=Settings.load(), recorded=recorded)
+    settings = Settings.load()
+    moment = _instant(at, use_case, settings)
+    _require_known("use case", use_case, Ledger(settings).use_cases())
+    found = look_up(use_case, moment, settings=settings, recorded=recorded)
     if as_json:
         _print_json({"use_case": use_case, "at": iso(moment), **found.to_dict()})
         return
     if found.release is None:
-        _console.print(f"Nothing of {use_case} was released as of {iso(moment)}.")
+        _console.print(f"Nothing of {use_case} was released as of {iso(moment)}.", markup=False)
         return
-    _print_pairs(f"{use_case} as of {iso(moment)}", _rows(found))
+    _print_pairs(escape(f"{use_case} as of {iso(moment)}"), _rows(found))
     if found.fault:
         _console.print(f"[bold red]not proven[/]: {escape(found.fault)}")
 
@@ -141,22 +158,17 @@ def export(
     from millrace.governance.chain import GENESIS
     from millrace.governance.ledger import Ledger
 
-    count, head = 0, GENESIS
-    write: Callable[[str], Any] = print
-    file = output.open("w", encoding="utf-8") if output else None
-    if file is not None:
-        write = lambda line: file.write(line + "\n")  # noqa: E731 - the twin of print
-    try:
-        for line in Ledger(Settings.load()).export():
-            write(canonical(line).decode())
-            count, head = count + 1, str(line["hash"])
-    finally:
-        if file is not None:
-            file.close()
+    entries = list(Ledger(Settings.load()).export())
+    count, head = len(entries), entries[-1]["hash"] if entries else GENESIS
+    content = b"".join(canonical(entry) + b"\n" for entry in entries)
+    if output:
+        write_atomically(output, content)
+    else:
+        print(content.decode(), end="")
     if as_json:
         _print_json({"entries": count, "head": head, "output": str(output) if output else None})
     elif output:
-        _console.print(f"{count} entries in {output}, head {head}", soft_wrap=True)
+        _console.print(f"{count} entries in {output}, head {head}", soft_wrap=True, markup=False)
 
 
 @app.command()
@@ -207,12 +219,38 @@ def _print_pairs(title: str, pairs: Mapping[str, object]) -> None:
     _console.print(table)
 
 
-def _instant(text: str) -> datetime:
+def _instant(text: str, use_case: str, settings: Settings) -> datetime:
+    """The instant that a text means: of a bare date the last moment of that day, where the use case's data lives."""
     try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        day = None
+    try:
+        if day is not None:
+            zone = _zone_of(use_case, settings)
+            return datetime.combine(day, time.max, tzinfo=zone).astimezone(UTC)
         moment = datetime.fromisoformat(text)
-    except ValueError as error:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
         raise typer.BadParameter(f"{text!r} is no date or ISO instant, such as 2013-09-15") from error
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def _zone_of(use_case: str, settings: Settings) -> tzinfo:
+    """Time zone of the use case's domain; UTC where its file is gone, as that of a use case given up may be."""
+    from millrace.spec import load_domain, load_use_case
+
+    try:
+        return ZoneInfo(load_domain(settings.dags, load_use_case(settings.dags, use_case).domain).timezone)
+    except SpecError:
+        return UTC
+
+
+def _require_known(what: str, name: str, known: Sequence[str]) -> None:
+    """A name that the ledger does not know is a slip, not an answer of nothing."""
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(known) or 'no entry yet'}"
+        raise typer.BadParameter(f"the ledger knows no {what} {name!r}; {hint}")
 
 
 def _print_json(document: object) -> None:

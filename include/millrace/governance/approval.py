@@ -13,27 +13,14 @@ from millrace.artifact import ModelRef, PlainValue, Verdict, digest_of
 from millrace.errors import ReleaseRefusedError
 from millrace.governance.git_tree import GitTree, git_tree
 from millrace.governance.ledger import Entry, Ledger
+from millrace.governance.person import different_people
 from millrace.governance.policy import policy_digest
 from millrace.governance.recipe import find_recipes
-from millrace.governance.requester import SYSTEM, Requester, objection
+from millrace.governance.requester import Requester, barred
+from millrace.governance.waiver import DIRTY_TREE, waivers_of
 from millrace.settings import Settings
 from millrace.spec.policy import PolicySpec
 from millrace.spec.use_case import UseCaseSpec
-
-__all__ = [
-    "DIRTY_TREE",
-    "SYSTEM",
-    "Answer",
-    "Approval",
-    "Proposal",
-    "check_answers",
-    "check_tree",
-    "require_approval",
-    "require_pass",
-    "require_verdict",
-    "write_approval",
-]
-DIRTY_TREE = "dirty_tree"
 
 
 class Proposal(Protocol):
@@ -77,81 +64,46 @@ class Approval(PlainValue):
     entries: list[int] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """A person's answer to a request.
-
-    Attributes:
-        name: Airflow user name.
-        comment: what they wrote with it.
-    """
-
-    name: str
-    comment: str = ""
-
-
-def check_answers(use_case: UseCaseSpec, policy: PolicySpec, answers: Sequence[Answer], requester: Requester) -> None:
-    """Four eyes: enough different people, none of whom owns the use case or asks for the release.
-
-    Raises:
-        ReleaseRefusedError: too few, an owner, the requester, or an answer without a name.
-    """
-    where = f"approval of {use_case.name}, policy {policy.tier!r}"
-    people: list[str] = []
-    for answer in answers:
-        if answer.name.casefold() in {name.casefold() for name in people}:
-            continue
-        if why := objection(use_case, requester, answer.name):
-            raise ReleaseRefusedError(why, where=where, remedy="let somebody else approve, who is logged in")
-        people.append(answer.name)
-    if len(people) < max(policy.approvals, 1):
-        raise ReleaseRefusedError(
-            f"{len(people)} of {policy.approvals} people approved",
-            where=where,
-            remedy="ask for the missing approvals; one person counts once",
-        )
-
-
-def write_approval(
-    settings: Settings,
-    use_case: UseCaseSpec,
-    policy: PolicySpec,
-    proposal: Proposal,
-    *,
-    answers: Sequence[Answer],
-    effective_at: datetime,
-    key: str = "",
+def approve_in_name_of(
+    settings: Settings, use_case: UseCaseSpec, policy: PolicySpec, proposal: Proposal, *, effective_at: datetime
 ) -> Approval:
-    """Write one `approved` entry an answer (one in the policy's name where there are none); returns what they grant.
+    """Write the `approved` entry of a policy that asks for nobody, once; returns what it grants.
 
     Raises:
         ReleaseRefusedError: the policy refuses the state of the working tree.
     """
     ledger, package, digest = Ledger(settings), proposal.challenger.digest, policy_digest(policy)
-    by = "person" if answers else "policy"
-    given = answers or [Answer(name=f"policy:{policy.tier}", comment=policy.description)]
-    what = {"package": package, "evidence": proposal.evidence, "policy": digest, "by": by}
-    keys = [digest_of({**what, "name": answer.name, "key": key}) for answer in given]
-    known = {entry.key: entry for entry in ledger.entries(use_case.name, kinds=("approved",), subject=package)}
-    tree = None if all(item in known for item in keys) else check_tree(settings, use_case, policy, package)
-    entries = [
-        known.get(item)
-        or ledger.append(
+    name, what = f"policy:{policy.tier}", {"package": package, "evidence": proposal.evidence, "policy": digest}
+    key = digest_of({**what, "by": "policy", "name": name, "key": ""})
+    known = [entry for entry in ledger.entries(use_case.name, kinds=("approved",), subject=package) if entry.key == key]
+    entry = (
+        known[0]
+        if known
+        else ledger.append(
             "approved",
             use_case=use_case.name,
             subject=package,
             effective_at=effective_at,
-            actor=answer.name,
-            payload={**what, "comment": answer.comment, "tree": tree.to_dict() if tree else {}},
-            key=item,
+            actor=name,
+            payload={
+                **what,
+                "by": "policy",
+                "comment": policy.description,
+                "tree": check_tree(settings, use_case, policy, package).to_dict(),
+            },
+            key=key,
         )
-        for item, answer in zip(keys, given, strict=True)
-    ]
+    )
+    return granted(use_case, policy, proposal, [entry])
+
+
+def granted(use_case: UseCaseSpec, policy: PolicySpec, proposal: Proposal, entries: Sequence[Entry]) -> Approval:
+    """What entries of the ledger amount to."""
     return Approval(
         use_case=use_case.name,
-        package=package,
+        package=proposal.challenger.digest,
         evidence=proposal.evidence,
-        policy=digest,
+        policy=policy_digest(policy),
         approvers=[entry.actor for entry in entries],
         entries=[entry.seq for entry in entries],
     )
@@ -173,7 +125,7 @@ def check_tree(settings: Settings, use_case: UseCaseSpec, policy: PolicySpec, pa
         unclean.append(f"a model that was trained from a working tree that was {trained.describe_tree()}")
     if not unclean or policy.dirty_tree == "note":
         return tree
-    waivers = Ledger(settings).entries(use_case.name, kinds=("waiver",), subject=package)
+    waivers = waivers_of(Ledger(settings), use_case, package)
     if any(waiver.payload.get("rule") == DIRTY_TREE for waiver in waivers):
         return tree
     raise ReleaseRefusedError(
@@ -206,38 +158,61 @@ def require_verdict(
     )
 
 
+def approvals_of(
+    ledger: Ledger,
+    use_case: UseCaseSpec,
+    policy: PolicySpec,
+    proposal: Proposal,
+    *,
+    run: str,
+    requester: Requester,
+    connection: Connection | None = None,
+) -> list[Entry]:
+    """The approvals that count: of this package, on this evidence, under this policy, since it was last rejected.
+
+    Of people those count that one run asked, each once, and none who may not approve it; asked anew whenever they are
+    counted. A policy that asks for nobody counts itself, whichever run it was.
+    """
+    package, wanted = proposal.challenger.digest, (proposal.evidence, policy_digest(policy))
+    kinds = ("approved", "rejected")
+    answers = [
+        entry
+        for entry in ledger.entries(use_case.name, kinds=kinds, subject=package, connection=connection)
+        if (entry.payload.get("evidence"), entry.payload.get("policy")) == wanted
+    ]
+    rejected = max((entry.seq for entry in answers if entry.kind == "rejected"), default=0)
+    since = [entry for entry in answers if entry.seq > rejected]
+    if not policy.approvals:
+        return [entry for entry in since if entry.payload.get("by") == "policy"][:1]
+    asked = [entry for entry in since if (entry.payload.get("by"), entry.payload.get("run")) == ("person", run)]
+    return different_people(asked if run else [], barred(use_case, requester))
+
+
 def require_approval(
     ledger: Ledger,
     use_case: UseCaseSpec,
     policy: PolicySpec,
     proposal: Proposal,
     *,
+    run: str,
+    requester: Requester,
     connection: Connection | None = None,
 ) -> list[Entry]:
-    """The approvals of this package on this evidence under this policy since it was last rejected; enough of them.
+    """The approvals that count (`approvals_of`), and they are enough.
 
     Raises:
         ReleaseRefusedError: too few.
     """
-    package, digest = proposal.challenger.digest, policy_digest(policy)
-    answers = [
-        entry
-        for entry in ledger.entries(
-            use_case.name, kinds=("approved", "rejected"), subject=package, connection=connection
-        )
-        if (entry.payload.get("evidence"), entry.payload.get("policy")) == (proposal.evidence, digest)
-    ]
-    rejected = max((entry.seq for entry in answers if entry.kind == "rejected"), default=0)
-    wanted = "person" if policy.approvals else "policy"
-    granted = [entry for entry in answers if entry.seq > rejected and entry.payload.get("by") == wanted]
-    people = {entry.actor.casefold() for entry in granted} - {owner.casefold() for owner in use_case.owners}
-    if len(people) >= max(policy.approvals, 1):
-        return granted
+    counted = approvals_of(ledger, use_case, policy, proposal, run=run, requester=requester, connection=connection)
+    if len(counted) >= max(policy.approvals, 1):
+        return counted
+    of_run = f" in run {run or '(none)'}" if policy.approvals else ""
     raise ReleaseRefusedError(
-        f"the ledger has {len(people)} of {max(policy.approvals, 1)} approvals of package {package[:12]}"
-        + (" since its rejection" if rejected else ""),
+        f"the ledger has {len(counted)} of {max(policy.approvals, 1)} approvals of package "
+        f"{proposal.challenger.digest[:12]}{of_run} that count, since it was last rejected",
         where=f"ledger of {use_case.name}, policy {policy.tier!r}",
-        remedy="have it approved on this evidence; an approval given on other evidence does not count",
+        remedy="clear the requests for approval of this run: only what different people answer to them counts, none of "
+        "them an owner or whoever asks",
     )
 
 

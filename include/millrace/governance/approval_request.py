@@ -8,7 +8,6 @@ from typing import Literal
 
 from millrace.artifact import PlainValue
 from millrace.governance.ledger import Entry
-from millrace.governance.requester import Requester
 
 Decision = Literal["approved", "rejected", "refused", "expired"]
 
@@ -20,12 +19,10 @@ class Asking:
     Attributes:
         task: which of the round's requests it is, such as `request_approval_1`.
         attempt: how often that was asked, from 1.
-        requester: on whose behalf.
     """
 
     task: str
     attempt: int
-    requester: Requester
 
     @property
     def key(self) -> str:
@@ -42,6 +39,7 @@ class Request:
         barred: who may not approve → why.
         approved: people who approved in this round before; they may not approve twice.
         answers: what became of earlier requests of this round, as sentences, oldest first.
+        waivers: rules that somebody let this package pass, as sentences.
         settled: the approval that this task has already; nobody has to be asked.
     """
 
@@ -49,6 +47,7 @@ class Request:
     barred: dict[str, str]
     approved: list[str] = field(default_factory=list)
     answers: list[str] = field(default_factory=list)
+    waivers: list[str] = field(default_factory=list)
     settled: Entry | None = None
 
 

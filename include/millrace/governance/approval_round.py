@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from millrace.artifact import digest_of, iso
-from millrace.errors import ReleaseRefusedError
-from millrace.governance.approval import Approval, Proposal, check_tree
+from millrace.governance.approval import (
+    Approval,
+    Proposal,
+    approvals_of,
+    check_tree,
+    granted,
+    require_approval,
+)
 from millrace.governance.approval_request import Asking, Decision, Outcome, Request, Response
 from millrace.governance.ledger import Entry, Ledger
+from millrace.governance.person import plain_text, same_person
 from millrace.governance.policy import effective_at, policy_digest
-from millrace.governance.requester import SYSTEM, barred, objection
+from millrace.governance.requester import SYSTEM, Requester, barred, objection
+from millrace.governance.state import moment_of
+from millrace.governance.waiver import waivers_of
 from millrace.settings import Settings
 from millrace.spec.policy import PolicySpec
 from millrace.spec.use_case import UseCaseSpec
@@ -31,6 +40,7 @@ class ApprovalRound:
         policy: says how many people must approve, and what an unanswered request counts as.
         proposal: what they judge.
         run: names the run, such as `flight_delay_train/manual__2026-01-01`.
+        requester: on whose behalf it asks; may not approve.
     """
 
     settings: Settings
@@ -38,6 +48,7 @@ class ApprovalRound:
     policy: PolicySpec
     proposal: Proposal
     run: str
+    requester: Requester
 
     def entries(self, *kinds: str) -> list[Entry]:
         """Entries of these kinds on this evidence under this policy, whichever run wrote them."""
@@ -56,14 +67,17 @@ class ApprovalRound:
         return "" if first == self.proposal.evidence else first
 
     def approved(self) -> list[Entry]:
-        """Approvals that people gave in this run since the evidence was last rejected."""
-        answers = self.entries("approved", "rejected")
-        rejected = max((entry.seq for entry in answers if entry.kind == "rejected"), default=0)
-        return [
-            entry
-            for entry in answers
-            if entry.seq > rejected and (entry.payload.get("run"), entry.payload.get("by")) == (self.run, "person")
-        ]
+        """Approvals that count: people's, given in this run since the evidence was last rejected."""
+        if not self.policy.approvals:
+            return []
+        return approvals_of(
+            Ledger(self.settings),
+            self.use_case,
+            self.policy,
+            self.proposal,
+            run=self.run,
+            requester=self.requester,
+        )
 
     def open(self, asking: Asking, *, now: datetime) -> Request:
         """Ask: the request goes to the ledger, once an attempt.
@@ -76,23 +90,47 @@ class ApprovalRound:
         approved = self.approved()
         mine = [entry for entry in approved if entry.payload.get("task") == asking.task]
         others = [entry.actor for entry in approved if entry.payload.get("task") != asking.task]
-        may_not = barred(self.use_case, asking.requester)
+        may_not = barred(self.use_case, self.requester)
         due = _carried(told, asking.task) or now + timedelta(hours=self.policy.approval_timeout_hours)
         if not mine:
             entry = self._append(
                 "approval_requested",
                 asking,
-                actor=asking.requester.name,
+                actor=self.requester.name,
                 payload={"due": iso(due), "on_timeout": self.policy.on_timeout, "barred": may_not},
             )
-            due = _moment(entry.payload["due"])
+            due = moment_of(entry.payload["due"])
+        waivers = waivers_of(Ledger(self.settings), self.use_case, self.proposal.challenger.digest)
         return Request(
             due=due,
             barred=may_not,
             approved=others,
             answers=[str(entry.payload.get("sentence", "")) for entry in told if entry.kind in _ANSWERS],
+            waivers=[_waived(entry, may_not) for entry in waivers],
             settled=mine[-1] if mine else None,
         )
+
+    def unheard(self, task: str, response: Response) -> Asking | None:
+        """The request that an answer was given to which the ledger does not have; None where it has it.
+
+        Airflow keeps an answer from when it was given; whoever was to write it down may have died before they did.
+        """
+        told = self._told(task)
+        asked = [entry for entry in told if entry.kind == "approval_requested"]
+        heard = {entry.payload.get("answered_at") for entry in told}
+        if not asked or iso(response.at) in heard or asked[-1].payload["evidence"] != self.proposal.evidence:
+            return None
+        return Asking(task=task, attempt=int(asked[-1].payload["attempt"]))
+
+    def is_open(self, task: str) -> bool:
+        """Whether a task of this run asked before, and the ledger has no answer."""
+        told = self._told(task)
+        return bool(told) and told[-1].kind == "approval_requested"
+
+    def _told(self, task: str) -> list[Entry]:
+        """Requests and answers of one task of this run, on whatever evidence."""
+        found = Ledger(self.settings).entries(self.use_case.name, kinds=("approval_requested", *_ANSWERS))
+        return [entry for entry in found if (entry.payload.get("run"), entry.payload.get("task")) == (self.run, task)]
 
     def close(self, asking: Asking, response: Response | None, *, now: datetime) -> Outcome:
         """Take an answer, or that there was none in time (None); what it is goes to the ledger.
@@ -105,21 +143,14 @@ class ApprovalRound:
         due = self._due(asking)
         if response is None or (due is not None and response.at > due):
             return self._expire(asking, response, due=due, now=now)
-        others = [entry.actor for entry in self.approved() if entry.payload.get("task") != asking.task]
-        if response.approves is None:
-            why = f"{response.name or 'somebody'} neither approved nor rejected"
-        elif response.approves or not response.name.strip():
-            why = objection(self.use_case, asking.requester, response.name, others)
-        else:
-            why = ""
-        what = {"comment": response.comment, "answered_at": iso(response.at)}
-        if why:
-            return self._settle("refused", asking, response.name, what, f"{why}; it is asked again")
-        comment = f": {response.comment}" if response.comment else ""
+        name, said = plain_text(response.name), plain_text(response.comment)
+        what = {"comment": said, "answered_at": iso(response.at), "by": "person"}
+        if why := self._why_not(asking, response):
+            return self._settle("refused", asking, name, what, f"{why}; it is asked again")
+        comment = f": {said}" if said else ""
         if response.approves:
-            return self._settle("approved", asking, response.name, what, f"approved by {response.name}{comment}")
-        sentence = f"rejected by {response.name}{comment}; nothing was released"
-        return self._settle("rejected", asking, response.name, what, sentence)
+            return self._settle("approved", asking, name, what, f"approved by {name}{comment}")
+        return self._settle("rejected", asking, name, what, f"rejected by {name}{comment}; nothing was released")
 
     def grant(self) -> Approval:
         """The approval that this run's answers amount to.
@@ -127,23 +158,16 @@ class ApprovalRound:
         Raises:
             ReleaseRefusedError: too few people approved in this run, or the policy refuses the working tree.
         """
-        given = self.approved()
-        people = {entry.actor.casefold() for entry in given}
-        if len(people) < max(self.policy.approvals, 1):
-            raise ReleaseRefusedError(
-                f"the ledger has {len(people)} of {self.policy.approvals} approvals of this run",
-                where=f"approval of {self.use_case.name}, run {self.run}",
-                remedy="clear the requests for approval: only what a person answers to them counts",
-            )
         check_tree(self.settings, self.use_case, self.policy, self.proposal.challenger.digest)
-        return Approval(
-            use_case=self.use_case.name,
-            package=self.proposal.challenger.digest,
-            evidence=self.proposal.evidence,
-            policy=policy_digest(self.policy),
-            approvers=[entry.actor for entry in given],
-            entries=[entry.seq for entry in given],
+        counted = require_approval(
+            Ledger(self.settings),
+            self.use_case,
+            self.policy,
+            self.proposal,
+            run=self.run,
+            requester=self.requester,
         )
+        return granted(self.use_case, self.policy, self.proposal, counted)
 
     def note_stale(self, what: str) -> Entry:
         """Write that the champion changed since the evidence was made, so that no approval of it counts."""
@@ -153,18 +177,33 @@ class ApprovalRound:
             payload={
                 "champion": self.proposal.champion,
                 "approvers": [entry.actor for entry in self.approved()],
+                "started_by": "" if self.requester.automatic else self.requester.name,
                 "sentence": what,
             },
             key=f"{self.run}/{self.proposal.evidence}",
         )
 
+    def _why_not(self, asking: Asking, response: Response) -> str:
+        """Why an answer does not count; a rejection counts whoever gave it, if only they have a name."""
+        if response.approves is None:
+            return f"{plain_text(response.name) or 'somebody'} neither approved nor rejected"
+        if not response.approves and response.name.strip():
+            return ""
+        others = [entry.actor for entry in self.approved() if entry.payload.get("task") != asking.task]
+        return objection(self.use_case, self.requester, response.name, others)
+
     def _expire(self, asking: Asking, response: Response | None, *, due: datetime | None, now: datetime) -> Outcome:
         when = iso(due.replace(microsecond=0)) if due else "in time"
-        late = f"; {response.name} answered at {iso(response.at.replace(microsecond=0))}, too late" if response else ""
+        late = ""
+        if response is not None:
+            at = iso(response.at.replace(microsecond=0))
+            late = f"; {plain_text(response.name)} answered at {at}, too late"
         what: dict[str, Any] = {
             "due": iso(due) if due else "",
             "noticed": iso(now),
             "on_timeout": self.policy.on_timeout,
+            "by": "policy",
+            **({"answered_at": iso(response.at)} if response else {}),
         }
         said = f"nobody answered by {when}{late}"
         by = f"policy:{self.policy.tier}"
@@ -183,12 +222,11 @@ class ApprovalRound:
         sentence: str,
     ) -> Outcome:
         kind = decision if decision in {"approved", "rejected"} else f"approval_{decision}"
-        by = "policy" if name.startswith("policy:") else "person"
-        entry = self._append(kind, asking, actor=name, payload={**what, "by": by, "sentence": sentence})
+        entry = self._append(kind, asking, actor=name, payload={**what, "sentence": sentence})
         return Outcome(decision=decision, name=name, sentence=sentence, entry=entry.seq)
 
     def _append(self, kind: str, asking: Asking, *, actor: str, payload: dict[str, Any]) -> Entry:
-        said = {**payload, "task": asking.task, "attempt": asking.attempt, "requested_by": asking.requester.name}
+        said = {**payload, "task": asking.task, "attempt": asking.attempt, "requested_by": self.requester.name}
         return self._write(kind, actor=actor, payload=said, key=f"{self.run}/{asking.key}/{self.proposal.evidence}")
 
     def _write(self, kind: str, *, actor: str, payload: dict[str, Any], key: str) -> Entry:
@@ -205,17 +243,18 @@ class ApprovalRound:
             effective_at=effective_at(self.use_case, self.proposal.challenger.holdout, settings=self.settings),
             actor=actor,
             payload={**what, **payload},
-            key=digest_of({"kind": kind, "key": key, "actor": actor if kind != "approval_requested" else ""}),
+            key=digest_of({"kind": kind, "key": key, "actor": actor}),
         )
 
     def _due(self, asking: Asking) -> datetime | None:
+        """By when the request was to be answered, under whatever policy it was asked."""
         asked = [
             entry
-            for entry in self.entries("approval_requested")
-            if (entry.payload.get("run"), entry.payload.get("task"), entry.payload.get("attempt"))
+            for entry in Ledger(self.settings).entries(self.use_case.name, kinds=("approval_requested",))
+            if tuple(entry.payload.get(name) for name in ("run", "task", "attempt"))
             == (self.run, asking.task, asking.attempt)
         ]
-        return _moment(asked[-1].payload["due"]) if asked else None
+        return moment_of(asked[-1].payload["due"]) if asked else None
 
 
 def stale_in(settings: Settings, use_case: UseCaseSpec, run: str) -> Entry | None:
@@ -236,8 +275,10 @@ def _carried(told: Sequence[Entry], task: str) -> datetime | None:
     """When a task's request is due that was only refused, so that a barred answer wins nobody time."""
     mine = [entry for entry in told if entry.payload.get("task") == task]
     asked = [entry for entry in mine if entry.kind == "approval_requested"]
-    return _moment(asked[-1].payload["due"]) if asked and mine[-1].kind == "approval_refused" else None
+    return moment_of(asked[-1].payload["due"]) if asked and mine[-1].kind == "approval_refused" else None
 
 
-def _moment(text: str) -> datetime:
-    return datetime.fromisoformat(text.replace("Z", "+00:00")).astimezone(UTC)
+def _waived(entry: Entry, may_not: dict[str, str]) -> str:
+    """A waiver for those who approve; whoever wrote it may be one who may not approve, and then it says so."""
+    why = next((why for name, why in may_not.items() if same_person(name, entry.actor)), "")
+    return f"{entry.actor}{f' ({why})' if why else ''} waives {entry.payload['rule']}: {entry.payload['reason']}"

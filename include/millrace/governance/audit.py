@@ -1,4 +1,4 @@
-"""Whether the ledger is as it was written: the whole of it, or one entry with its neighbours."""
+"""Whether the ledger is as it was written, from its first entry to its head."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from sqlalchemy import Row, Select, func, select
 from sqlalchemy.engine import Connection
 
 from millrace.artifact import iso
+from millrace.errors import LedgerError
 from millrace.governance.chain import GENESIS, BrokenEntry, walk
 from millrace.governance.state import LEDGER, LEDGER_HEAD, RELEASE, moment_of
 
@@ -60,28 +61,21 @@ def audit(connection: Connection, expected_head: str = GENESIS) -> LedgerReport:
     return LedgerReport(entries=found.entries, verified=broken is None, broken=broken, head=found.head)
 
 
-def fault_near(connection: Connection, seq: int) -> BrokenEntry | None:
-    """What is wrong with an entry or one of its neighbours; the head stands for what would follow the last one."""
-    _read_any_bytes(connection)
-    first = max(seq - 1, 1)
-    query = select(LEDGER).where(LEDGER.c.seq.between(first, seq + 1)).order_by(LEDGER.c.seq)
-    rows = [row._asdict() for row in connection.execute(query)]
-    if not any(row["seq"] == seq for row in rows):
-        return BrokenEntry(seq=seq, reason="missing")
-    found = walk(rows, after=first - 1, previous=GENESIS if first == 1 else rows[0]["previous"])
-    if found.broken is not None or rows[-1]["seq"] > seq:
-        return found.broken
-    stored = connection.execute(select(LEDGER_HEAD.c.seq, LEDGER_HEAD.c.hash)).first()
-    if stored is None or (stored.seq, stored.hash) != (seq, found.head):
-        return BrokenEntry(seq=seq, reason="the head does not name it, and nothing follows it")
-    return None
+def require_whole(connection: Connection) -> None:
+    """Every entry and every release is as it was written: whatever is decided on a part rests on the rest as well.
 
+    A row that was changed may hide a decision as well as forge one, so it does not do to look at those that are found.
 
-def count_missing(connection: Connection) -> int:
-    """Entries that the head has counted and that are not there."""
-    there = connection.execute(select(func.count()).select_from(LEDGER)).scalar() or 0
-    counted = connection.execute(select(LEDGER_HEAD.c.seq)).scalar() or 0
-    return abs(counted - there)
+    Raises:
+        LedgerError: one is not; names the first.
+    """
+    if (broken := audit(connection).broken) is not None:
+        raise LedgerError(
+            f"entry {broken.seq}: {broken.reason}",
+            where="ledger",
+            remedy="restore the state database from a backup, then `millrace ledger verify`; nothing is decided on a "
+            "record that was changed",
+        )
 
 
 def stream(connection: Connection, query: Select[Any]) -> Iterator[Row[Any]]:

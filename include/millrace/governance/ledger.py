@@ -16,12 +16,13 @@ from sqlalchemy.engine import Connection
 
 from millrace.artifact import canonical, digest_of, iso
 from millrace.errors import LedgerError
-from millrace.governance.audit import LedgerReport, audit, fault_near, stream
+from millrace.governance.audit import LedgerReport, audit, stream
 from millrace.governance.chain import GENESIS, HASHED, link
 from millrace.governance.state import LEDGER, LEDGER_HEAD, moment_of, reading, stamp, writing
 from millrace.settings import Settings
 
 log = logging.getLogger(__name__)
+_GREATEST = 2**63 - 1
 KINDS: tuple[str, ...] = (
     "policy_fixed",
     "policy_changed",
@@ -138,10 +139,14 @@ class Ledger:
         *,
         kinds: Sequence[str] = (),
         subject: str | None = None,
+        newest: int | None = None,
         connection: Connection | None = None,
     ) -> list[Entry]:
-        """Entries in the order they were written, of one use case, of some kinds, on one subject where asked."""
-        query = select(LEDGER).order_by(LEDGER.c.seq)
+        """Entries in the order they were written, of one use case, of some kinds, on one subject where asked.
+
+        With `newest` only the last so many of them.
+        """
+        query = select(LEDGER).order_by(LEDGER.c.seq if newest is None else LEDGER.c.seq.desc()).limit(newest)
         if use_case is not None:
             query = query.where(LEDGER.c.use_case == use_case)
         if kinds:
@@ -149,7 +154,13 @@ class Ledger:
         if subject is not None:
             query = query.where(LEDGER.c.subject == subject)
         with self._reader(connection) as reader:
-            return [_entry(row._mapping) for row in reader.execute(query)]
+            found = [_entry(row._mapping) for row in reader.execute(query)]
+        return found if newest is None else found[::-1]
+
+    def use_cases(self) -> list[str]:
+        """Names that any entry is about."""
+        with reading(self.settings) as reader:
+            return list(reader.execute(select(LEDGER.c.use_case).distinct().order_by(LEDGER.c.use_case)).scalars())
 
     def export(self) -> Iterator[dict[str, Any]]:
         """Entries in order, fields as stored; payload as JSON, of which the hash covers the canonical text."""
@@ -181,18 +192,21 @@ class Ledger:
             return audit(reader, expected_head or GENESIS)
 
     def get(self, seq: int, *, connection: Connection) -> Entry:
-        """One entry, whole and in its place: it and both its neighbours are as they were written.
+        """One entry. Whoever decides on it has asked `audit.require_whole` in the same transaction.
 
         Raises:
-            LedgerError: there is none, or one of the three was changed, removed or swapped.
+            LedgerError: there is none of that number, or it cannot be read.
         """
-        if (broken := fault_near(connection, seq)) is not None:
+        last = connection.execute(select(LEDGER_HEAD.c.seq)).scalar() or 0
+        row = None
+        if 0 < seq <= _GREATEST:
+            row = connection.execute(select(LEDGER).where(LEDGER.c.seq == seq)).first()
+        if row is None:
             raise LedgerError(
-                f"entry {broken.seq}: {broken.reason}",
-                where=f"ledger, around entry {seq}",
-                remedy="`millrace ledger verify` checks all entries; restore the state database from a backup",
+                f"there is no entry {seq}",
+                where="ledger",
+                remedy=f"name one of 1 to {last}" if last else "the ledger is empty: train a model first",
             )
-        row = connection.execute(select(LEDGER).where(LEDGER.c.seq == seq)).one()
         return _entry(row._mapping)
 
     @contextlib.contextmanager

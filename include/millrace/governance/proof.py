@@ -13,20 +13,33 @@ from sqlalchemy.engine import Connection
 
 from millrace.document import load_document
 from millrace.errors import DocumentError, LedgerError, ReleaseRefusedError
-from millrace.governance.audit import count_missing
+from millrace.governance.audit import require_whole
 from millrace.governance.ledger import Entry, Ledger
+from millrace.governance.person import different_people
 from millrace.governance.policy import policy_folder
 from millrace.governance.release import Release, Releases, UseCase, name_of
 from millrace.governance.state import RELEASE, reading
 from millrace.settings import Settings
 
 _REMEDY = "deploy another release, or restore the state database; `millrace ledger verify` checks all entries"
+_SAME = (
+    "use_case",
+    "package",
+    "candidate",
+    "trainer",
+    "trained_through",
+    "policy",
+    "reference",
+    "holdout",
+    "feature_service",
+)
+"""What a release says as its evidence does."""
 _GATES, _REGISTERED, _APPROVED, _RELEASED = "gates_evaluated", "registered", "approved", "released"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
-    """The entries that a release stands on, each whole and in its place in the chain.
+    """The entries that a release stands on, in a ledger that is whole.
 
     Attributes:
         released: the release itself.
@@ -59,8 +72,9 @@ def require_evidence(digest: str, claims: Mapping[str, Any], *, settings: Settin
 
     Args:
         digest: sha256 of the bundle.
-        claims: some of `use_case`, `use_case_digest`, `package`, `policy`, `reference`, `champion` (version of the
-            release it compares with, 0 for none), `holdout` and `feature_service`.
+        claims: some of `use_case`, `use_case_digest`, `package`, `candidate`, `trainer`, `trained_through`, `policy`,
+            `reference`, `champion` (version of the release it compares with, 0 for none), `holdout` and
+            `feature_service`.
         settings: this installation.
         where: what is refused, for people.
 
@@ -94,6 +108,8 @@ def prove_in_force(
 ) -> InForce | None:
     """The release in force, at an instant of data time where one is given, once all behind it is proven.
 
+    The whole ledger is checked: a later decision that was hidden would leave no trace beside the ones that are found.
+
     Raises:
         ReleaseRefusedError: an entry of the ledger is gone or was changed, or the release is not proven.
     """
@@ -101,8 +117,7 @@ def prove_in_force(
         with reading(settings) as reader:
             return prove_in_force(use_case, at, settings=settings, connection=reader)
     where, releases = f"ledger of {name_of(use_case)}", Releases(settings)
-    if missing := count_missing(connection):
-        raise _refused(f"{missing} entries of the ledger are missing or too many, so nothing is in force", where)
+    require_whole_ledger(connection, where)
     try:
         move = releases.move(use_case, at, connection=connection)
         if move is None:
@@ -110,7 +125,7 @@ def prove_in_force(
         release = releases.get(use_case, int(move.payload["version"]), connection=connection)
     except LedgerError as error:
         raise _refused(f"the ledger is broken at {error.what}", where) from error
-    proof = prove_release(release, settings=settings, connection=connection)
+    proof = prove_in_whole(release, settings=settings, connection=connection)
     if move.subject != release.package or (move.kind == _RELEASED and move != proof.released):
         raise _refused(f"entry {move.seq} is about another package than release {release.version}", where)
     return InForce(release=release, move=move)
@@ -120,11 +135,33 @@ def prove_release(release: Release, *, settings: Settings, connection: Connectio
     """Hold a release against its ledger entry, and that against verdict, approvals, evidence and policy.
 
     Raises:
-        ReleaseRefusedError: a row was changed, or one of these is missing or is about something else.
+        ReleaseRefusedError: any row of the ledger was changed, or one of these is missing or is about something else.
     """
     if connection is None:
         with reading(settings) as reader:
             return prove_release(release, settings=settings, connection=reader)
+    require_whole_ledger(connection, f"release {release.version} of {release.use_case}")
+    return prove_in_whole(release, settings=settings, connection=connection)
+
+
+def require_whole_ledger(connection: Connection, where: str) -> None:
+    """Every entry is as it was written.
+
+    Raises:
+        ReleaseRefusedError: one is not; names the first.
+    """
+    try:
+        require_whole(connection)
+    except LedgerError as error:
+        raise _refused(f"the ledger is broken at {error.what}", where) from error
+
+
+def prove_in_whole(release: Release, *, settings: Settings, connection: Connection) -> Proof:
+    """`prove_release` in a transaction that has found the ledger whole.
+
+    Raises:
+        ReleaseRefusedError: the release's row was changed, or what it stands on is missing or about something else.
+    """
     where = f"release {release.version} of {release.use_case}"
     ledger = Ledger(settings)
     released = _own_entry(release, ledger, connection, where)
@@ -145,14 +182,13 @@ def prove_release(release: Release, *, settings: Settings, connection: Connectio
     evidence = require_evidence(
         release.evidence,
         {
-            **{name: getattr(release, name) for name in ("use_case", "package", "policy", "reference", "holdout")},
+            **{name: getattr(release, name) for name in _SAME},
             "champion": release.replaces,
-            "feature_service": release.feature_service,
         },
         settings=settings,
         where=where,
     )
-    _require_people(release, approvals, evidence.get("owners", []), settings, where)
+    _require_people(released, release.policy, approvals, evidence.get("owners", []), settings=settings, where=where)
     return Proof(released=released, verdict=verdict, registered=registered, approvals=approvals)
 
 
@@ -187,19 +223,22 @@ def _require_about(release: Release, kind: str, entries: Sequence[Entry], where:
 
 
 def _require_people(
-    release: Release, approvals: Sequence[Entry], owners: Sequence[str], settings: Settings, where: str
+    released: Entry, policy: str, approvals: Sequence[Entry], owners: Sequence[str], *, settings: Settings, where: str
 ) -> None:
-    """As many different people as the policy of the release asks for, or the policy's own leave."""
+    """As many different people as the policy asks for in the run that released it, or the policy's own leave."""
     try:
-        asked = int(load_document(policy_folder(settings), release.policy)["approvals"])
+        asked = int(load_document(policy_folder(settings), policy)["approvals"])
     except (DocumentError, KeyError, TypeError, ValueError) as error:
         raise ReleaseRefusedError(
-            f"policy {release.policy[:12]} cannot be had: {error}",
+            f"policy {policy[:12]} cannot be had: {error}",
             where=where,
             remedy="restore `policies/` of the installation from a backup",
         ) from error
-    wanted = "person" if asked else "policy"
-    given = {entry.actor for entry in approvals if entry.payload.get("by") == wanted} - set(owners)
+    given = [entry for entry in approvals if entry.payload.get("by") == ("person" if asked else "policy")]
+    if asked:
+        run = released.payload.get("run")
+        given = [entry for entry in given if run and entry.payload.get("run") == run]
+    given = different_people(given, [*owners, str(released.payload.get("requested_by", ""))])
     if len(given) < max(asked, 1):
         raise _refused(f"{len(given)} of {max(asked, 1)} approvals stand in the ledger", where)
 
@@ -209,7 +248,8 @@ def _said(bundle: Mapping[str, Any]) -> dict[str, Any]:
     plain = {name: bundle[name] for name in ("use_case", "use_case_digest", "policy", "reference", "feature_service")}
     return {
         **plain,
-        "package": challenger["package"],
+        "candidate": challenger["name"],
+        **{name: challenger[name] for name in ("package", "trainer", "trained_through")},
         "champion": bundle["versus_champion"]["release"],
         "holdout": bundle["time"]["holdout"],
     }

@@ -33,15 +33,13 @@ class Provenance:
 
     @property
     def approvals(self) -> list[Entry]:
-        """The approvals of the package on the evidence it was released on."""
-        evidence = self.release.evidence if self.release else None
-        return [
-            entry for entry in self.entries if entry.kind == "approved" and entry.payload.get("evidence") == evidence
-        ]
+        """The approvals that it was released by; one that counted for nothing is not among them."""
+        named = self._made.payload.get("approvals", []) if self._made else []
+        return [entry for entry in self.entries if entry.kind == "approved" and entry.seq in named]
 
     @property
     def approvers(self) -> list[str]:
-        """Who approved it, on the evidence it was released on."""
+        """Who allowed it."""
         return list(dict.fromkeys(entry.actor for entry in self.approvals))
 
     @property
@@ -53,9 +51,16 @@ class Provenance:
     @property
     def verdict(self) -> Entry | None:
         """The gates' verdict that it was released on."""
-        made = next((entry for entry in reversed(self.entries) if entry.kind == "released"), None)
-        named = None if made is None else made.payload.get("verdict")
+        named = self._made.payload.get("verdict") if self._made else None
         return next((entry for entry in self.entries if entry.seq == named), None)
+
+    @property
+    def _made(self) -> Entry | None:
+        """The entry that made this release: its package may have been released more than once."""
+        for entry in self.entries:
+            if entry.kind == "released" and self.release and entry.payload.get("version") == self.release.version:
+                return entry
+        return None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON types only."""

@@ -17,13 +17,11 @@ from sqlalchemy.engine import Connection
 
 from millrace.artifact import PlainValue, iso
 from millrace.errors import ReleaseRefusedError
-from millrace.governance.approval import Approval
 from millrace.governance.ledger import Entry, Ledger
 from millrace.governance.state import LEDGER, RELEASE, moment_of, reading, stamp
 from millrace.settings import Settings
 from millrace.spec.use_case import UseCaseSpec
 
-__all__ = ["Approval", "Release", "Releases", "UseCase", "name_of"]
 UseCase = UseCaseSpec | str
 _MOVES = ("released", "rolled_back")
 _ByService = dict[str, list["Release"]]
@@ -81,10 +79,6 @@ class Releases:
         reached = [] if at is None else [LEDGER.c.effective_at <= stamp(at)]
         return self._after_moves(use_case, reached, connection)
 
-    def before(self, use_case: UseCase, at: datetime, *, connection: Connection | None = None) -> Release | None:
-        """The release in force strictly before an instant: decisions that take effect at it do not count."""
-        return self._after_moves(use_case, [LEDGER.c.effective_at < stamp(at)], connection)
-
     def champion_for(
         self, use_case: UseCase, at: datetime, packages: Collection[str] = (), *, connection: Connection | None = None
     ) -> Release | None:
@@ -106,9 +100,9 @@ class Releases:
                 reached.append((LEDGER.c.effective_at < stamp(at)) | (LEDGER.c.seq < first))
             return self._after_moves(use_case, reached, reader)
 
-    def recorded(self, use_case: UseCase, at: datetime) -> Release | None:
+    def recorded(self, use_case: UseCase, at: datetime, *, connection: Connection | None = None) -> Release | None:
         """The release that was in force by what had been written at an instant of wall time."""
-        return self._after_moves(use_case, [LEDGER.c.recorded_at <= stamp(at)], None)
+        return self._after_moves(use_case, [LEDGER.c.recorded_at <= stamp(at)], connection)
 
     def move(
         self, use_case: UseCase, at: datetime | None = None, *, connection: Connection | None = None
@@ -116,7 +110,7 @@ class Releases:
         """The entry that put in force what `in_force` gives: its release, or a rollback to it.
 
         Raises:
-            LedgerError: it or a neighbour of it was changed, removed or swapped.
+            LedgerError: it cannot be read.
         """
         reached = [] if at is None else [LEDGER.c.effective_at <= stamp(at)]
         with self._reader(connection) as reader:

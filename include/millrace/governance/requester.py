@@ -10,11 +10,13 @@ from pathlib import Path
 
 from millrace.artifact import PlainValue
 from millrace.governance.git_tree import run_git
+from millrace.governance.person import fault_of, key_of, same_person
 from millrace.settings import Settings
 from millrace.spec.use_case import UseCaseSpec
 
 log = logging.getLogger(__name__)
 SYSTEM = "system"
+OWNER = "owner of the use case"
 _SECONDS = 5.0
 _IDENTITY = "%cN%x00%cE%x00%aN%x00%aE"
 """Committer and author of a commit, by `.mailmap` where there is one: that is where a team maps them to user names."""
@@ -45,7 +47,7 @@ _STARTED = "started the run"
 
 def requester_of(use_case: UseCaseSpec, started_by: str, *, settings: Settings) -> Requester:
     """Who asks: the person who started the run, else the last committer of the use case's file, else `system`."""
-    if started_by and started_by != SYSTEM:
+    if key_of(started_by) not in {"", SYSTEM}:
         return Requester(name=started_by)
     names = _last_committer(settings.dags / "use_cases" / f"{use_case.name}.yaml")
     return Requester(name=names[0] if names else SYSTEM, automatic=True, aliases=names[1:])
@@ -53,7 +55,7 @@ def requester_of(use_case: UseCaseSpec, started_by: str, *, settings: Settings) 
 
 def barred(use_case: UseCaseSpec, requester: Requester) -> dict[str, str]:
     """Names that may not approve → why."""
-    found = dict.fromkeys(use_case.owners, "owner of the use case")
+    found = dict.fromkeys(use_case.owners, OWNER)
     found.setdefault(SYSTEM, "not a person")
     for name in (requester.name, *requester.aliases):
         found.setdefault(name, requester.reason)
@@ -66,15 +68,15 @@ def objection(use_case: UseCaseSpec, requester: Requester, name: str, approved: 
     Args:
         use_case: names its owners.
         requester: who asks.
-        name: Airflow user name, compared without regard to case, as Airflow compares them.
+        name: Airflow user name; other spellings of it are the same person.
         approved: people who have approved this request already.
     """
-    if not name.strip():
-        return "an answer without a name does not count"
-    known = {other.casefold(): why for other, why in barred(use_case, requester).items()}
-    if why := known.get(name.casefold()):
-        return f"{name} may not approve: {why}"
-    if name.casefold() in {other.casefold() for other in approved}:
+    if fault := fault_of(name):
+        return fault
+    for other, why in barred(use_case, requester).items():
+        if same_person(name, other):
+            return f"{name} may not approve: {why}"
+    if any(same_person(name, other) for other in approved):
         return f"{name} has approved already, and one person counts once"
     return ""
 

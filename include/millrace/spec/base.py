@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 ColumnName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")]
+
+
+def _seen(name: str) -> str:
+    if hidden := sorted({f"U+{ord(char):04X}" for char in name if unicodedata.category(char)[0] == "C"}):
+        raise ValueError(f"a user name with control or invisible characters: {', '.join(hidden)}")
+    return name
+
+
+UserName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=256), AfterValidator(_seen)]
 
 ColumnType = Literal["int16", "int32", "int64", "float32", "float64", "string", "bool", "timestamp"]
 

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
-from millrace.artifact import Verdict, digest_of
+from millrace.artifact import Verdict
 from millrace.errors import ReleaseRefusedError, StaleEvidenceError
 from millrace.evaluation.evidence import load_evidence
-from millrace.governance.approval import SYSTEM, Answer, Approval, Proposal, check_answers, write_approval
+from millrace.governance.approval import Approval, Proposal, approve_in_name_of, require_verdict
 from millrace.governance.approval_request import Asking, Request
 from millrace.governance.approval_round import ApprovalRound, stale_in
-from millrace.governance.ledger import Entry, Ledger
-from millrace.governance.policy import effective_at, policy_digest
-from millrace.governance.requester import Requester
+from millrace.governance.ledger import Ledger
 from millrace.governance.succession import require_decided
 from millrace.settings import Settings
 from millrace.spec.policy import PolicySpec
 from millrace.spec.use_case import UseCaseSpec
 from millrace.step.approval_body import approval_body
+from millrace.step.card import restore_card
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +51,7 @@ def approve_by_policy(
             remedy="let people approve, through the approval tasks of the training DAG",
         )
     moment = require_decided(settings, use_case, policy, evaluation, verdict)
-    return write_approval(settings, use_case, policy, evaluation, answers=[], effective_at=moment)
+    return approve_in_name_of(settings, use_case, policy, evaluation, effective_at=moment)
 
 
 def request_approval(
@@ -81,6 +80,8 @@ def request_approval(
             remedy="trigger a new run for the same partition: people must see what they approve",
         )
     evidence = load_evidence(asked.proposal.evidence, asked.settings)
+    wanted = (asked.use_case.name, evidence.challenger_score.package, evidence.digest, evidence.policy)
+    restore_card(require_verdict(Ledger(asked.settings), *wanted), settings=asked.settings)
     request = asked.open(asking, now=now)
     if request.settled is not None:
         return OpenRequest(request=request, body="")
@@ -122,60 +123,3 @@ def noting_stale(asked: ApprovalRound, *, again: bool) -> Iterator[None]:
             where=error.where,
             remedy="none is needed: a new run for the same partition is asked for, which evaluates again",
         ) from error
-
-
-def record_approval(
-    use_case: UseCaseSpec,
-    policy: PolicySpec,
-    evaluation: Proposal,
-    verdict: Verdict,
-    *,
-    approvers: Sequence[Mapping[str, str]],
-    settings: Settings,
-    requested_by: str = SYSTEM,
-    key: str = "",
-) -> Approval:
-    """Write the approvals that people gave outside Airflow, all at once.
-
-    Args:
-        use_case: its use case.
-        policy: says how many are needed.
-        evaluation: what they were shown.
-        verdict: what the gates said of it.
-        approvers: `name` and `comment` of each.
-        settings: this installation.
-        requested_by: who asks; may not approve.
-        key: tells a second request on the same evidence from the first, such as one after a rejection.
-
-    Raises:
-        ReleaseRefusedError: too few people, an owner or the requester among them, no pass, or the tree is refused.
-        StaleEvidenceError: the champion changed since the evaluation.
-    """
-    answers = [Answer(name=str(item.get("name", "")), comment=str(item.get("comment", ""))) for item in approvers]
-    check_answers(use_case, policy, answers, Requester(name=requested_by))
-    moment = require_decided(settings, use_case, policy, evaluation, verdict)
-    return write_approval(settings, use_case, policy, evaluation, answers=answers, effective_at=moment, key=key)
-
-
-def record_rejection(
-    use_case: UseCaseSpec,
-    policy: PolicySpec,
-    evaluation: Proposal,
-    *,
-    name: str,
-    comment: str,
-    settings: Settings,
-    key: str = "",
-) -> Entry:
-    """Write that a person refused outside Airflow; approvals given before it no longer count."""
-    digest = policy_digest(policy)
-    what = {"package": evaluation.challenger.digest, "evidence": evaluation.evidence, "policy": digest, "by": "person"}
-    return Ledger(settings).append(
-        "rejected",
-        use_case=use_case.name,
-        subject=evaluation.challenger.digest,
-        effective_at=effective_at(use_case, evaluation.challenger.holdout, settings=settings),
-        actor=name,
-        payload={**what, "comment": comment},
-        key=digest_of({**what, "name": name, "key": key}),
-    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from millrace.artifact import Verdict, iso
 from millrace.evaluation.card_section import card_sections
-from millrace.evaluation.card_text import digits_of, figure, interval
+from millrace.evaluation.card_text import digits_of, figure, interval, markdown
 from millrace.evaluation.evidence import Evidence
 from millrace.evaluation.finding import Comparison, Estimate
 from millrace.evaluation.metric import METRICS, metrics_for
@@ -29,12 +29,14 @@ def approval_body(evidence: Evidence, verdict: Verdict, policy: PolicySpec, requ
     score, time = evidence.challenger_score, evidence.time
     parts = [
         *_answers(request),
-        evidence.description,
-        f"Candidate **{score.name}** ({score.trainer}), trained through {score.trained_through}, measured on "
+        _line(evidence.description),
+        f"Candidate **{markdown(score.name)}** ({markdown(score.trainer)}), trained through "
+        f"{markdown(score.trained_through)}, measured on "
         f"{evidence.data.holdout_rows:,} rows of {time.holdout}.",
         _figures(evidence),
         _gates(verdict, policy),
         *_sections(evidence),
+        _waivers(request),
         f"[Model card]({card}) · evidence `{evidence.digest[:12]}` · package `{score.package[:12]}`",
         _rules(policy, request),
     ]
@@ -92,9 +94,14 @@ def _sections(evidence: Evidence) -> list[str]:
     ]
 
 
+def _waivers(request: Request) -> str:
+    told = "\n".join(f"- {_line(sentence)}" for sentence in request.waivers)
+    return f"**Rules waived for this package**\n\n{told}" if told else ""
+
+
 def _rules(policy: PolicySpec, request: Request) -> str:
-    may_not = "; ".join(f"{name} ({why})" for name, why in request.barred.items() if _shown(name))
-    approved = f" Approved already: {', '.join(request.approved)}." if request.approved else ""
+    may_not = "; ".join(_line(f"{name} ({why})") for name, why in request.barred.items() if _shown(name))
+    approved = f" Approved already: {_line(', '.join(request.approved))}." if request.approved else ""
     hours = f"{policy.approval_timeout_hours:g} hours"
     counts = "it counts as rejected" if policy.on_timeout == "reject" else f"it is asked again, for another {hours}"
     due = iso(request.due.replace(microsecond=0))
@@ -110,6 +117,6 @@ def _shown(name: str) -> bool:
 
 
 def _line(text: str) -> str:
-    """On one line, whatever was written into a comment."""
+    """On one line and without marks, whatever was written into a comment, a description or the data."""
     flat = " ".join(text.split())
-    return flat if len(flat) <= _LONGEST else flat[: _LONGEST - 1] + "…"
+    return markdown(flat if len(flat) <= _LONGEST else flat[: _LONGEST - 1] + "…")

@@ -7,10 +7,11 @@ import logging
 from millrace.artifact import Verdict
 from millrace.errors import ReleaseRefusedError
 from millrace.features.applied import apply_lock
-from millrace.governance.approval import SYSTEM, Approval, Proposal, require_pass
+from millrace.governance.approval import Approval, Proposal, require_pass
 from millrace.governance.policy import policy_digest
 from millrace.governance.proof import prove_in_force
 from millrace.governance.release import Release
+from millrace.governance.requester import SYSTEM, Requester
 from millrace.governance.succession import succeed
 from millrace.registry.base import CHAMPION, RegisteredModel
 from millrace.registry.mlflow_alias import moving_aliases, set_alias
@@ -32,6 +33,8 @@ def release_model(  # noqa: PLR0917 - each of them is one thing that has to be t
     *,
     settings: Settings,
     actor: str = SYSTEM,
+    run: str = "",
+    requester: Requester | None = None,
 ) -> Release:
     """Make the approved challenger the champion, if the champion is still the one it was compared with.
 
@@ -48,6 +51,8 @@ def release_model(  # noqa: PLR0917 - each of them is one thing that has to be t
         approval: who allowed it.
         settings: this installation.
         actor: who runs this.
+        run: the run that asked people; where the policy asks for any, only what was answered in it counts.
+        requester: on whose behalf that run asked; their own approval does not count.
 
     Raises:
         ReleaseRefusedError: something is not proven, or does not belong together.
@@ -60,7 +65,16 @@ def release_model(  # noqa: PLR0917 - each of them is one thing that has to be t
     with apply_lock(settings.registry_url):
         require_service_unchanged(use_case, evaluation.challenger.digest, settings=settings)
         with moving_aliases(use_case.name, settings):
-            release = succeed(settings, use_case, policy, evaluation, registry_version=registered.version, actor=actor)
+            release = succeed(
+                settings,
+                use_case,
+                policy,
+                evaluation,
+                registry_version=registered.version,
+                actor=actor,
+                run=run,
+                requester=requester,
+            )
             align_champion(use_case, settings=settings)
     return release
 

@@ -11,6 +11,8 @@ from airflow.sdk.definitions.retry_policy import ExceptionRetryPolicy, RetryActi
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from millrace.artifact import Verdict
+from millrace.errors import ReleaseRefusedError
+from millrace.governance.requester import SYSTEM
 from millrace.settings import Settings, settings
 from millrace.spec import PolicySpec, UseCaseSpec, load_policy, load_use_case
 from millrace_airflow.assets import retrain_request_of
@@ -18,14 +20,17 @@ from millrace_airflow.lineage import Lineage, asset, document, package
 from millrace_airflow.links import EVIDENCE, ModelCardLink, RunbookLink
 from millrace_airflow.operators.base import UseCaseOperator, acting_user, handed_on, tell_verdict
 from millrace_airflow.retry import RETRIES, RETRY_POLICY
+from millrace_airflow.triggers.kept_answer import KeptAnswerTrigger
 
 if TYPE_CHECKING:
     from millrace.governance.approval_request import Asking, Response
     from millrace.governance.approval_round import ApprovalRound
 
-_REQUESTED_BY = "requested_by"
+_STALE = "stale"
+_FROM_API = "from_rest_api"
 _MOST_REQUESTS = 1000
 _SOON = timedelta(seconds=1)
+_KEPT_WITHIN = timedelta(minutes=5)
 
 
 class AskAgainError(Exception):
@@ -77,17 +82,45 @@ class RequestApprovalOperator(ApprovalOperator):
     def execute(self, context: Any) -> Any:
         """Write the request to the ledger and wait; where this run has the answer already, return it.
 
+        Where an earlier attempt asked and the ledger has no answer, Airflow is asked for it first: asking again would
+        throw it away.
+
         Raises:
-            ReleaseRefusedError: the ledger has no passing verdict on this evidence.
+            ReleaseRefusedError: the ledger has no passing verdict on this, or nobody knows who started the run.
             StaleEvidenceError: the champion changed since the evaluation: nobody is asked.
         """
+        asked = round_of(context, settings(), self.use_case, self.evaluation)
+        if asked.is_open(self.task_id):
+            self.defer(
+                trigger=KeptAnswerTrigger(ti_id=str(context["ti"].id)),
+                method_name="execute_kept",
+                timeout=_KEPT_WITHIN,
+            )
+        return self._ask(context, asked)
+
+    def execute_kept(self, context: Any, event: dict[str, Any]) -> Any:
+        """Write down the answer that Airflow kept, if there is one; where it does not settle the request, ask again.
+
+        Raises:
+            AirflowFailException: it was a rejection.
+        """
+        asked = round_of(context, settings(), self.use_case, self.evaluation)
+        response = _kept(event)
+        asking = asked.unheard(self.task_id, response) if response else None
+        if asking is not None:
+            outcome = asked.close(asking, response, now=datetime.now(UTC))
+            tell_verdict(context, outcome.sentence)
+            if outcome.decision == "rejected":
+                raise AirflowFailException(outcome.sentence)
+        return self._ask(context, asked)
+
+    def _ask(self, context: Any, asked: ApprovalRound) -> Any:
         from millrace.step.approval import noting_stale, request_approval
 
         verdict = Verdict.from_dict(handed_on(self.verdict, "verdict of the gates"))
-        asked, now = round_of(context, settings(), self.use_case, self.evaluation), datetime.now(UTC)
-        card = self._link_card()
+        card, now = self._link_card(), datetime.now(UTC)
         with noting_stale(asked, again=self.again):
-            opened = request_approval(asked, self._asking(context, asked), verdict, card=card, now=now)
+            opened = request_approval(asked, self._asking(context), verdict, card=card, now=now)
         if (settled := opened.request.settled) is not None:
             self.log.info("answered already: entry %d, by %s", settled.seq, settled.actor)
             return {"decision": "approved", "name": settled.actor, "entry": settled.seq}
@@ -104,7 +137,7 @@ class RequestApprovalOperator(ApprovalOperator):
         """
         self._link_card()
         asked = round_of(context, settings(), self.use_case, self.evaluation)
-        outcome = asked.close(self._asking(context, asked), _response(event), now=datetime.now(UTC))
+        outcome = asked.close(self._asking(context), _response(event), now=datetime.now(UTC))
         tell_verdict(context, outcome.sentence)
         self.hitl_summary_extra["approved"] = outcome.decision == "approved"
         if outcome.decision == "rejected":
@@ -113,15 +146,10 @@ class RequestApprovalOperator(ApprovalOperator):
             raise AskAgainError(outcome.sentence)
         return outcome.to_dict()
 
-    def _asking(self, context: Any, asked: ApprovalRound) -> Asking:
+    def _asking(self, context: Any) -> Asking:
         from millrace.governance.approval_request import Asking
-        from millrace.governance.requester import requester_of
 
-        return Asking(
-            task=self.task_id,
-            attempt=context["ti"].try_number,
-            requester=requester_of(asked.use_case, _started_by(context), settings=asked.settings),
-        )
+        return Asking(task=self.task_id, attempt=context["ti"].try_number)
 
     def _link_card(self) -> str:
         address = f"{EVIDENCE}/{handed_on(self.evaluation, 'evaluation')['evidence']}.html"
@@ -196,7 +224,7 @@ class RequestEvaluationOperator(UseCaseOperator):
         sentence = f"stale: {stale.payload['sentence']}; {key} is evaluated again"
         events = context["outlet_events"][retrain_request_of(use_case)]
         events.add_partitions(key)
-        events.extra.update({"reasons": [sentence], _REQUESTED_BY: _started_by(context)})
+        events.extra.update({"reasons": [sentence], _STALE: stale.seq})
         self.lineage.inputs.append(document("ledger", f"{self.use_case}/{stale.kind}", str(stale.seq)))
         self.lineage.outputs.append(asset(use_case.retrain_asset, key))
         tell_verdict(context, sentence)
@@ -216,28 +244,63 @@ def run_of(context: Mapping[str, Any]) -> str:
     return f"{context['dag_run'].dag_id}/{context['dag_run'].run_id}"
 
 
-def _started_by(context: Mapping[str, Any]) -> str:
-    """Who started the run, or the run whose stale evidence it was started for; `system` for nobody."""
+def _started_by(context: Mapping[str, Any], here: Settings, use_case: UseCaseSpec, *, people: bool) -> str:
+    """Who started the run, or the run whose stale evidence it was started for; `system` for nobody.
+
+    What an event says of a person is believed of none: it names an entry of the ledger, and that names the person.
+
+    Raises:
+        ReleaseRefusedError: an event came in by Airflow's API, and people are asked: its sender is not known.
+    """
+    from millrace.governance.ledger import Ledger
+
     name = acting_user(context)
     events = context.get("triggering_asset_events") or {}
-    asked = [event.extra.get(_REQUESTED_BY) for asset in events for event in events[asset] if event.extra]
-    return name if name != "system" else next((str(other) for other in asked if other), name)
+    extras = [event.extra or {} for asset in events for event in events[asset]]
+    if name != SYSTEM:
+        return name
+    if people and any(extra.get(_FROM_API) for extra in extras):
+        raise ReleaseRefusedError(
+            "nobody knows who started this run: an asset event sent to Airflow's API did, and that bears no name",
+            where=f"approval of {use_case.name}, run {run_of(context)}",
+            remedy=f"trigger the DAG {context['dag_run'].dag_id} for the partition instead: that bears yours",
+        )
+    named = {extra.get(_STALE) for extra in extras} - {None}
+    if named:
+        for entry in Ledger(here).entries(use_case.name, kinds=("approval_stale",)):
+            if entry.seq in named and entry.payload.get("started_by"):
+                return str(entry.payload["started_by"])
+    return name
 
 
 def round_of(context: Mapping[str, Any], here: Settings, use_case: str, evaluation: Mapping[str, Any]) -> ApprovalRound:
-    """What this run asks people about one evaluation, under the specs as they stand now."""
+    """What this run asks people about one evaluation, under the specs as they stand now.
+
+    Raises:
+        ReleaseRefusedError: the policy asks people, and nobody knows who started the run.
+    """
     from millrace.evaluation.base import Evaluation
     from millrace.governance.approval_round import ApprovalRound
+    from millrace.governance.requester import requester_of
 
     spec: UseCaseSpec = load_use_case(here.dags, use_case)
     policy: PolicySpec = load_policy(here.dags, spec.tier)
+    started_by = _started_by(context, here, spec, people=policy.approvals > 0)
     return ApprovalRound(
         settings=here,
         use_case=spec,
         policy=policy,
         proposal=Evaluation.from_dict(handed_on(evaluation, "evaluation")),
         run=run_of(context),
+        requester=requester_of(spec, started_by, settings=here),
     )
+
+
+def _kept(event: Mapping[str, Any]) -> Response | None:
+    """What Airflow kept of an answer to an earlier attempt; None where there was none."""
+    if not event.get("responded_at"):
+        return None
+    return _response({**event, "responded_at": datetime.fromisoformat(event["responded_at"])})
 
 
 def _response(event: Mapping[str, Any]) -> Response | None:

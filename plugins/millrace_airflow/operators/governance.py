@@ -62,7 +62,7 @@ class ReleaseModelOperator(UseCaseOperator):
         evaluation: what `EvaluateCandidatesOperator` returned.
         verdict: what `CheckGatesOperator` returned.
         registered: what `RegisterModelOperator` returned.
-        approval: what `ApproveReleaseOperator` returned.
+        approval: what `ApproveReleaseOperator` returned; who approved is asked of the ledger all the same.
         again: whether the run evaluates again by itself where the evidence went stale.
     """
 
@@ -81,12 +81,13 @@ class ReleaseModelOperator(UseCaseOperator):
     def execute(self, context: Any) -> dict[str, Any]:
         """Return the release."""
         from millrace.evaluation.base import Evaluation
-        from millrace.governance.release import Approval
+        from millrace.governance.approval import Approval
         from millrace.registry.base import RegisteredModel
         from millrace.step.approval import noting_stale
         from millrace.step.release import release_model
 
         asked = round_of(context, self.settings, self.use_case, self.evaluation)
+        handed = Approval.from_dict(handed_on(self.approval, "approval"))
         with noting_stale(asked, again=self.again):
             release = release_model(
                 asked.use_case,
@@ -94,9 +95,11 @@ class ReleaseModelOperator(UseCaseOperator):
                 Evaluation.from_dict(handed_on(self.evaluation, "evaluation")),
                 Verdict.from_dict(handed_on(self.verdict, "verdict of the gates")),
                 RegisteredModel.from_dict(handed_on(self.registered, "registered model")),
-                Approval.from_dict(handed_on(self.approval, "approval")),
+                asked.grant() if asked.policy.approvals else handed,
                 settings=self.settings,
                 actor=acting_user(context),
+                run=asked.run,
+                requester=asked.requester,
             )
         self.lineage.inputs.append(document("evidence", self.use_case, release.evidence))
         self.lineage.inputs.append(package(Evaluation.from_dict(self.evaluation).challenger))
@@ -130,6 +133,7 @@ class RollbackReleaseOperator(UseCaseOperator):
             acting_user(context),
             settings=self.settings,
             key=run_of(context),
+            asked_at=context["dag_run"].run_after,
         )
         self.lineage.inputs.append(release_of(release.to_dict()))
         self.lineage.outputs.append(served_model(self.use_case, release.version))

@@ -62,7 +62,8 @@ def test_verify_says_whole_or_names_the_row_and_fails(ledger: Ledger) -> None:
 def test_show_lists_the_newest_decisions(ledger: Ledger) -> None:
     assert [entry["seq"] for entry in document("show", "--limit", "2")] == [2, 3]
     assert [entry["kind"] for entry in document("show", "--kind", "rolled_back")] == ["rolled_back"]
-    assert document("show", "--use-case", "nothing") == []
+    assert "did you mean 'released'" in run("show", "--kind", "releaesd", code=2)
+    assert "did you mean 'flight_delay'" in run("show", "--use-case", "fligth_delay", code=2)
     assert "oncall" in run("show")
 
 
@@ -84,6 +85,44 @@ def test_as_of_by_wall_time(ledger: Ledger) -> None:
 
 def test_as_of_refuses_what_is_no_date(ledger: Ledger) -> None:
     assert "no date" in run("as-of", "soon", "--use-case", "flight_delay", code=2)
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("as-of", "2013-05-01", "--use-case", "fligth_delay"),
+        ("as-of", "2013-05-01", "--use-case", "[/x]"),
+        ("as-of", "0001-01-01T00:00+05:00", "--use-case", "flight_delay"),
+        ("as-of", "9999-12-31", "--use-case", "flight_delay"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_and_not_stumbled_over(ledger: Ledger, argv: tuple[str, ...]) -> None:
+    assert "Invalid value" in run(*argv, code=2)
+
+
+def test_a_date_is_its_end_where_the_data_lives(ledger: Ledger) -> None:
+    """T is midnight of 2013-04-01 in New York."""
+
+    def version(at: str) -> int | None:
+        return (document("as-of", at, "--use-case", "flight_delay")["release"] or {}).get("version")
+
+    assert [version(at) for at in ("2013-03-31", "2013-04-01")] == [None, 1]
+    assert [version(at) for at in ("2013-04-01T00:00", "2013-04-01T04:00", "2013-04-01T00:00-04:00")] == [None, 1, 1]
+
+
+def test_an_export_that_fails_leaves_the_copy_that_is_there(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "ledger.jsonl"
+    run("export", "--output", str(copy))
+    kept = copy.read_bytes()
+    connection = sqlite3.connect(ledger.settings.state_url.removeprefix("sqlite:///"))
+    connection.execute("UPDATE ledger SET payload = '{' WHERE seq = 3")
+    connection.commit()
+    connection.close()
+    run("export", "--output", str(copy), code=1)
+    assert copy.read_bytes() == kept
+    assert list(tmp_path.glob(".ledger*")) == []
 
 
 def test_export_writes_lines_and_says_the_head(ledger: Ledger, tmp_path: Path) -> None:
@@ -131,6 +170,13 @@ def test_one_decision_is_shown_with_all_that_was_written(ledger: Ledger) -> None
     result = CliRunner().invoke(app, ["entry", "3"])
     assert isinstance(result.exception, LedgerError)
     assert "entry 2" in str(result.exception)
+
+
+@pytest.mark.parametrize("number", ["4", "99999999999999999999"])
+def test_a_number_that_no_decision_has_is_refused_with_those_there_are(ledger: Ledger, number: str) -> None:
+    result = CliRunner().invoke(app, ["entry", number])
+    assert isinstance(result.exception, LedgerError)
+    assert (result.exception.what, result.exception.remedy) == (f"there is no entry {number}", "name one of 1 to 3")
 
 
 def test_migrate_says_the_revision_and_can_be_repeated(ledger: Ledger) -> None:

@@ -81,7 +81,14 @@ class Case:
                 "reference": digest("reference"),
                 "feature_service": self.use_case.features.name,
                 "challenger": model.candidate,
-                "candidates": [{"name": model.candidate, "package": model.digest}],
+                "candidates": [
+                    {
+                        "name": model.candidate,
+                        "package": model.digest,
+                        "trainer": model.trainer,
+                        "trained_through": model.trained_through,
+                    }
+                ],
                 "versus_champion": {"release": champion},
                 "time": {"holdout": model.holdout},
                 "note": note,
@@ -157,7 +164,12 @@ def record_proven(settings: Settings, release: Release, *, owners: list[str] | N
         "policy": policy_of,
         "owners": owners or [],
         "challenger": release.candidate,
-        "candidates": [{"name": release.candidate, "package": release.package}],
+        "candidates": [
+            {
+                "name": release.candidate,
+                **{name: getattr(release, name) for name in ("package", "trainer", "trained_through")},
+            }
+        ],
         "versus_champion": {"release": release.replaces},
         "time": {"holdout": release.holdout},
     }

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from millrace.errors import LedgerError, SettingsError, StateUnavailableError
+from millrace.governance.audit import require_whole
 from millrace.governance.chain import GENESIS
 from millrace.governance.ledger import Entry, Ledger
 from millrace.governance.state import engine_of, exclusive, reading, stamp, writing
@@ -170,17 +172,30 @@ def test_a_damaged_file_is_said_to_be_one(ledger: Ledger) -> None:
         ledger.verify()
 
 
-def test_an_entry_is_given_only_between_whole_neighbours(ledger: Ledger) -> None:
+def test_an_entry_that_is_not_there_is_refused_with_those_that_are(ledger: Ledger, tmp_path: Path) -> None:
     with reading(ledger.settings) as connection:
         assert [ledger.get(seq, connection=connection).seq for seq in range(1, 6)] == [1, 2, 3, 4, 5]
-        with pytest.raises(LedgerError, match="entry 6: missing"):
-            ledger.get(6, connection=connection)
-    tamper(ledger.settings, "UPDATE ledger SET actor = 'systen' WHERE seq = 3")
-    with reading(ledger.settings) as connection:
-        assert [ledger.get(seq, connection=connection).seq for seq in (1, 5)] == [1, 5]
-        for seq in (2, 3, 4):
-            with pytest.raises(LedgerError, match="entry 3"):
+        for seq in (-1, 0, 6, 99_999_999_999_999_999_999):
+            with pytest.raises(LedgerError, match=f"no entry {seq}") as caught:
                 ledger.get(seq, connection=connection)
+            assert caught.value.remedy == "name one of 1 to 5"
+    empty = dataclasses.replace(ledger.settings, state_url=f"sqlite:///{tmp_path / 'empty.db'}")
+    with reading(empty) as connection, pytest.raises(LedgerError) as caught:
+        Ledger(empty).get(99, connection=connection)
+    assert "empty" in caught.value.remedy
+
+
+def test_a_ledger_with_one_changed_row_is_not_whole_wherever_the_row_is(ledger: Ledger) -> None:
+    with reading(ledger.settings) as connection:
+        require_whole(connection)
+    tamper(ledger.settings, "UPDATE ledger SET actor = 'systen' WHERE seq = 3")
+    with reading(ledger.settings) as connection, pytest.raises(LedgerError, match="entry 3"):
+        require_whole(connection)
+
+
+def test_the_newest_entries_come_in_the_order_they_were_written(ledger: Ledger) -> None:
+    assert [entry.seq for entry in ledger.entries(newest=2)] == [4, 5]
+    assert ledger.entries(newest=99) == ledger.entries()
 
 
 def test_an_entry_that_cannot_be_read_is_an_error_that_says_what_to_do(ledger: Ledger) -> None:

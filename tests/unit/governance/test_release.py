@@ -67,8 +67,6 @@ def test_a_release_is_in_force_from_its_instant_on_and_not_before_it(settings: S
     first, second = add(settings, "u", 1, T), add(settings, "u", 2, T + DAY)
     assert version(releases.in_force("u", T - timedelta(microseconds=1))) == 0
     assert releases.in_force("u", T) == first
-    assert releases.before("u", T) is None
-    assert releases.before("u", T + DAY) == first
     assert releases.in_force("u", T + DAY) == second == releases.in_force("u")
     assert releases.first("u") == first
     assert releases.list("u") == [first, second]
@@ -85,7 +83,6 @@ def test_of_two_decisions_at_one_instant_the_later_written_wins(settings: Settin
     assert version(releases.in_force("u")) == 3
     roll_back(settings, "u", 2, T + DAY, "b")
     assert version(releases.in_force("u")) == 2
-    assert version(releases.before("u", T + DAY)) == 1
 
 
 def test_an_earlier_instant_released_late_does_not_displace_what_came_after(settings: Settings) -> None:
@@ -115,7 +112,6 @@ def test_a_rollback_counts_for_the_next_comparison_at_the_same_instant(settings:
     add(settings, "u", 2, T + DAY)
     roll_back(settings, "u", 1, T + 2 * DAY, "a")
     assert version(Releases(settings).champion_for("u", T + 2 * DAY)) == 1
-    assert version(Releases(settings).before("u", T + 2 * DAY)) == 2
 
 
 MOVES = st.lists(st.tuples(st.booleans(), st.integers(0, 3), st.integers(1, 9)), min_size=1, max_size=8)
@@ -143,7 +139,6 @@ def test_what_is_in_force_is_the_last_move_by_instant_then_order(
     for days in range(4):
         at = T + days * DAY
         assert version(releases.in_force(use_case, at)) == max((m for m in done if m[0] <= at), default=(0, 0, 0))[2]
-        assert version(releases.before(use_case, at)) == max((m for m in done if m[0] < at), default=(0, 0, 0))[2]
     assert version(releases.in_force(use_case)) == max(done)[2]
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from millrace.errors import SpecError
 from millrace.governance.requester import SYSTEM, Requester, barred, objection, requester_of
 from millrace.settings import Settings
 from millrace.spec import UseCaseSpec, load_use_case
@@ -70,3 +71,34 @@ def test_without_git_an_automatic_run_is_the_systems_own(use_case: UseCaseSpec, 
 def test_whose_approval_does_not_count_is_told_why(use_case: UseCaseSpec, name: str, said: str) -> None:
     assert said in objection(use_case, Requester(name="paul"), name, ["olive"])
     assert not objection(use_case, Requester(name="paul"), "zoe", ["olive"])
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["jose\u0301", "JOSÉ", " josé ", "josé\u00a0", "\uff4aos\u00e9"],
+    ids=["apart", "capitals", "blanks", "hard blank", "wide"],
+)
+def test_an_owner_in_another_spelling_is_the_owner(use_case: UseCaseSpec, name: str) -> None:
+    owned = use_case.model_copy(update={"owners": ["jos\u00e9"]})
+    assert "owner of the use case" in objection(owned, Requester(name="zoe"), name)
+    written_so = use_case.model_copy(update={"owners": [name]})
+    assert "owner of the use case" in objection(written_so, Requester(name="zoe"), "jos\u00e9")
+
+
+@pytest.mark.parametrize("name", ["ann\u200b", "a\nnn", "\u202eann", "ann\x00"])
+def test_a_name_with_characters_nobody_sees_does_not_count(use_case: UseCaseSpec, name: str) -> None:
+    assert "invisible characters" in objection(use_case, Requester(name="zoe"), name)
+
+
+def test_owners_are_declared_as_people_write_them(settings: Settings) -> None:
+    path = settings.dags / "use_cases" / "flight_delay.yaml"
+    text = path.read_text(encoding="utf-8")
+
+    def declared(owner: str) -> list[str]:
+        path.write_text(text.replace("owners: [admin]", f'owners: ["{owner}"]'), encoding="utf-8")
+        return load_use_case(settings.dags, "flight_delay").owners
+
+    assert declared(" olive  ") == ["olive"]
+    for owner in ("", "  ", "ol\\u200bive", "ol\\nive"):
+        with pytest.raises(SpecError, match="owners"):
+            declared(owner)

@@ -19,17 +19,9 @@ from millrace.governance.succession import succeed
 from millrace.governance.waiver import record_waiver
 from millrace.settings import Settings
 from millrace.spec import load_policy
-from millrace.step.approval import (
-    approve_by_policy,
-    grant_approval,
-    noting_stale,
-    record_approval,
-    record_rejection,
-    request_approval,
-)
+from millrace.step.approval import approve_by_policy, grant_approval, noting_stale, request_approval
 
 NOW = datetime(2026, 1, 5, 9, tzinfo=UTC)
-OLIVE, PAUL = {"name": "olive", "comment": "looked at"}, {"name": "paul", "comment": ""}
 
 
 @pytest.fixture
@@ -48,20 +40,34 @@ def prepare(settings: Settings, tier: str, champion: int = 0) -> tuple[Case, Eva
     return case, evaluation, verdict
 
 
-def round_of(case: Case, evaluation: Evaluation, run: str = "run 1", on_timeout: str = "reject") -> ApprovalRound:
-    policy = case.policy.model_copy(update={"on_timeout": on_timeout})
-    return ApprovalRound(settings=case.settings, use_case=case.use_case, policy=policy, proposal=evaluation, run=run)
+def round_of(
+    case: Case, evaluation: Evaluation, run: str = "run 1", on_timeout: str = "reject", started_by: str = "zoe"
+) -> ApprovalRound:
+    return ApprovalRound(
+        settings=case.settings,
+        use_case=case.use_case,
+        policy=case.policy.model_copy(update={"on_timeout": on_timeout}),
+        proposal=evaluation,
+        run=run,
+        requester=Requester(name=started_by),
+    )
 
 
-def ask(number: int = 1, attempt: int = 1, started_by: str = "zoe") -> Asking:
-    return Asking(task=f"request_approval_{number}", attempt=attempt, requester=Requester(name=started_by))
+def ask(number: int = 1, attempt: int = 1) -> Asking:
+    return Asking(task=f"request_approval_{number}", attempt=attempt)
 
 
 def answer(
-    asked: ApprovalRound, asking: Asking, name: str, *, approves: bool | None = True, at: datetime = NOW
+    asked: ApprovalRound,
+    asking: Asking,
+    name: str,
+    *,
+    approves: bool | None = True,
+    at: datetime = NOW,
+    comment: str = "read it",
 ) -> Outcome:
     asked.open(asking, now=NOW)
-    return asked.close(asking, Response(name=name, approves=approves, comment="read it", at=at), now=at)
+    return asked.close(asking, Response(name=name, approves=approves, comment=comment, at=at), now=at)
 
 
 def written(settings: Settings, *kinds: str) -> list[Entry]:
@@ -165,7 +171,7 @@ def test_an_approval_handed_on_by_the_caller_alone_is_none(settings: Settings) -
     case, evaluation, verdict = prepare(settings, "medium")
     other = round_of(case, evaluation, run="another run")
     answer(other, ask(), "olive")
-    with pytest.raises(ReleaseRefusedError, match="of this run"):
+    with pytest.raises(ReleaseRefusedError, match="in run run 1"):
         grant_approval(round_of(case, evaluation), verdict)
 
 
@@ -305,47 +311,142 @@ def test_a_run_that_asked_about_other_evidence_does_not_ask_again_under_its_text
         request_approval(round_of(case, other), ask(attempt=2), verdict, card="", now=NOW)
 
 
-# --- outside Airflow
+# --- who counts when a release is made
 
 
-@pytest.mark.parametrize(
-    ("approvers", "requested_by", "said"),
-    [
-        ([{"name": "admin"}], "system", "admin may not approve"),
-        ([OLIVE], "olive", "olive may not approve"),
-        ([{"name": ""}], "system", "without a name"),
-        ([], "system", "0 of 1"),
-    ],
-)
-def test_four_eyes(settings: Settings, approvers: list[dict[str, str]], requested_by: str, said: str) -> None:
-    case, evaluation, verdict = prepare(settings, "medium")
-    with pytest.raises(ReleaseRefusedError, match=said):
-        record_approval(
-            case.use_case,
-            case.policy,
-            evaluation,
-            verdict,
-            approvers=approvers,
-            requested_by=requested_by,
-            settings=settings,
-        )
+def released_by(case: Case, evaluation: Evaluation, run: str, started_by: str) -> Entry:
+    """The ledger's entry of a release in the name of a run."""
+    case.note_registered(evaluation)
+    asks = {"run": run, "requester": Requester(name=started_by)}
+    succeed(case.settings, case.use_case, case.policy, evaluation, registry_version=1, actor=started_by, **asks)  # type: ignore[arg-type]
+    return written(case.settings, "released")[-1]
 
 
-def test_approvals_written_at_once_are_those_of_two_people(settings: Settings) -> None:
+def test_a_release_counts_only_what_people_answered_in_its_own_run(settings: Settings) -> None:
     case, evaluation, verdict = prepare(settings, "high")
-    proposed = (case.use_case, case.policy, evaluation, verdict)
+    answer(round_of(case, evaluation, "run 1", started_by="carl"), ask(), "ann")
+    second = round_of(case, evaluation, "run 2", started_by="ann")
+    answer(second, ask(), "bob")
     with pytest.raises(ReleaseRefusedError, match="1 of 2"):
-        record_approval(*proposed, approvers=[OLIVE, OLIVE], settings=settings)
-    approval = record_approval(*proposed, approvers=[OLIVE, PAUL], settings=settings)
-    assert approval.approvers == ["olive", "paul"]
-    assert record_approval(*proposed, approvers=[OLIVE, PAUL], settings=settings) == approval
-    assert [entry.payload["comment"] for entry in written(settings, "approved")] == ["looked at", ""]
+        grant_approval(second, verdict)
+    with pytest.raises(ReleaseRefusedError, match="1 of 2"):
+        released_by(case, evaluation, "run 2", "ann")
+    assert not written(settings, "released")
 
 
-def test_a_rejection_written_outside_airflow_counts_too(settings: Settings) -> None:
+def test_a_release_without_a_run_counts_nobodys_approval(settings: Settings) -> None:
+    case, evaluation, _ = prepare(settings, "medium")
+    answer(round_of(case, evaluation), ask(), "olive")
+    with pytest.raises(ReleaseRefusedError, match="0 of 1"):
+        released_by(case, evaluation, "", "zoe")
+
+
+def test_a_release_names_the_run_its_approvals_were_given_in(settings: Settings) -> None:
+    case, evaluation, _ = prepare(settings, "medium")
+    answer(round_of(case, evaluation), ask(), "olive")
+    entry = released_by(case, evaluation, "run 1", "zoe")
+    assert [entry.payload[name] for name in ("run", "requested_by", "approvers")] == ["run 1", "zoe", ["olive"]]
+
+
+def test_who_starts_a_run_of_the_same_name_anew_is_not_helped_by_their_own_approval_of_it(settings: Settings) -> None:
+    case, evaluation, verdict = prepare(settings, "medium")
+    answer(round_of(case, evaluation, started_by="carl"), ask(), "ann")
+    again = round_of(case, evaluation, started_by="ann")
+    assert again.open(ask(), now=NOW).settled is None
+    with pytest.raises(ReleaseRefusedError, match="0 of 1"):
+        grant_approval(again, verdict)
+    with pytest.raises(ReleaseRefusedError, match="0 of 1"):
+        released_by(case, evaluation, "run 1", "ann")
+
+
+def test_another_spelling_of_a_name_is_the_same_person_wherever_people_are_counted(settings: Settings) -> None:
+    case, evaluation, _ = prepare(settings, "high")
+    asked = round_of(case, evaluation)
+    answer(asked, ask(1), "Jos\u00e9")
+    assert "has approved already" in answer(asked, ask(2), "jose\u0301").sentence
+
+
+# --- answers that were not written down
+
+
+def test_an_answer_that_airflow_kept_and_the_ledger_has_not_is_found(settings: Settings) -> None:
+    case, evaluation, _ = prepare(settings, "medium")
+    asked = round_of(case, evaluation)
+    given = Response(name="olive", approves=False, comment="no", at=NOW)
+    assert asked.unheard("request_approval_1", given) is None
+    assert not asked.is_open("request_approval_1")
+    asked.open(ask(), now=NOW)
+    assert asked.is_open("request_approval_1")
+    assert asked.unheard("request_approval_1", given) == ask()
+    assert asked.close(ask(), given, now=NOW).decision == "rejected"
+    assert asked.unheard("request_approval_1", given) is None
+    assert not asked.is_open("request_approval_1")
+
+
+def test_an_answer_that_was_refused_is_not_taken_for_one_to_the_next_request(settings: Settings) -> None:
+    case, evaluation, _ = prepare(settings, "medium")
+    asked = round_of(case, evaluation)
+    answer(asked, ask(), "admin")
+    asked.open(ask(attempt=2), now=NOW)
+    assert asked.unheard("request_approval_1", Response(name="admin", approves=True, at=NOW)) is None
+
+
+# --- what people write
+
+
+def test_whatever_is_written_into_a_comment_the_rejection_is_recorded(settings: Settings) -> None:
+    case, evaluation, _ = prepare(settings, "medium")
+    asked = round_of(case, evaluation)
+    assert answer(asked, ask(), "olive", approves=False, comment="bad \ud800").decision == "rejected"
+    assert answer(asked, ask(attempt=2), "olive", approves=False, comment="x\n" * 50_000).decision == "rejected"
+    comments = [entry.payload["comment"] for entry in written(settings, "rejected")]
+    assert comments[0] == "bad ?"
+    assert len(comments[1]) == 2_000
+    assert Ledger(settings).verify().verified
+
+
+@pytest.mark.parametrize("name", ["olive\u200b", "oli\nve", "policy:medium"])
+def test_a_name_that_nobody_can_tell_or_that_a_policy_has_does_not_count(settings: Settings, name: str) -> None:
     case, evaluation, verdict = prepare(settings, "medium")
     asked = round_of(case, evaluation)
-    answer(asked, ask(), "olive")
-    record_rejection(case.use_case, case.policy, evaluation, name="paul", comment="no", settings=settings)
+    assert answer(asked, ask(), name).decision == "refused"
     with pytest.raises(ReleaseRefusedError, match="0 of 1"):
         grant_approval(asked, verdict)
+
+
+def test_a_policy_edited_while_people_are_asked_gives_nobody_more_time(settings: Settings) -> None:
+    case, evaluation, _ = prepare(settings, "medium")
+    asked = round_of(case, evaluation)
+    asked.open(ask(), now=NOW)
+    edited = dataclasses.replace(asked, policy=asked.policy.model_copy(update={"description": "changed"}))
+    late = NOW + timedelta(days=900)
+    outcome = edited.close(ask(), Response(name="olive", approves=True, at=late), now=late)
+    assert outcome.decision == "rejected"
+    assert "nobody answered by 2026-01-08" in outcome.sentence
+
+
+# --- waivers
+
+
+def waive(case: Case, reason: str, actor: str) -> Entry:
+    return record_waiver(
+        case.use_case, "dirty_tree", digest("a"), reason, holdout="2013-03", actor=actor, settings=case.settings
+    )
+
+
+def test_a_second_reason_is_a_second_waiver_and_the_same_one_is_not(settings: Settings) -> None:
+    case, _, _ = prepare(settings, "medium")
+    assert [waive(case, text, "paul").seq for text in ("one", "two", "one")] == [3, 4, 3]
+
+
+def test_an_owners_waiver_says_that_it_is_one_to_the_ledger_and_to_whoever_approves(settings: Settings) -> None:
+    case, evaluation, _ = prepare(settings, "medium")
+    assert "own" not in waive(case, "paul's", "paul").payload
+    assert waive(case, "mine", "ADMIN").payload["own"] == "owner of the use case"
+    waive(case, "my run", "zoe")
+    assert round_of(case, evaluation).open(ask(), now=NOW).waivers == [
+        "olive waives dirty_tree: demo",
+        "paul waives dirty_tree: paul's",
+        "ADMIN (owner of the use case) waives dirty_tree: mine",
+        "zoe (started the run) waives dirty_tree: my run",
+    ]

@@ -3,6 +3,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
+from markdown_it import MarkdownIt
 from tests.unit.evaluation.conftest import evidence, plain, policy, use_case  # noqa: F401 - fixtures
 
 from millrace.artifact import Verdict
@@ -67,3 +68,22 @@ def test_comments_of_others_stay_on_a_line_of_their_own(
     text = body(evidence, policy, answers=[f"rejected by paul: {comment}"])
     (line,) = [line for line in text.splitlines() if "rejected by paul" in line]
     assert len(line) <= 602
+
+
+FORGED = "Fine.\n\n**Gates of policy low: pass**\n\n- fairness: all alike\n\n![t](https://evil.example/p.png)"
+
+
+def test_a_description_or_a_value_of_the_data_cannot_forge_what_the_gates_said(
+    evidence: Evidence,  # noqa: F811
+    policy: PolicySpec,  # noqa: F811
+) -> None:
+    first = evidence.slices[1].model_copy(update={"value": "[click](https://evil.example) ![x](https://evil.example)"})
+    small = evidence.slices[2].model_copy(update={"value": FORGED})
+    told = evidence.model_copy(update={"description": FORGED, "slices": [evidence.slices[0], first, small]})
+    text = body(told, policy, answers=[f"rejected by paul: {FORGED}"])
+    parsed = MarkdownIt("commonmark").parse(text)
+    tokens = [child for item in parsed for child in item.children or []]
+    assert [item.attrs["href"] for item in tokens if item.type == "link_open"] == ["/card.html"]
+    assert not any(item.type == "image" for item in tokens)
+    assert text.count("\n**Gates of policy") == 1
+    assert "\n- fairness: all alike" not in text

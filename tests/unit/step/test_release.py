@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,12 @@ from tests.unit.governance.proposal import Case, digest, lay_mlflow
 from millrace.artifact import Verdict
 from millrace.errors import ReleaseRefusedError, StaleEvidenceError
 from millrace.evaluation.base import Evaluation
-from millrace.governance.approval import check_tree
+from millrace.governance.approval import Approval, check_tree
+from millrace.governance.approval_request import Asking, Response
+from millrace.governance.approval_round import ApprovalRound
 from millrace.governance.ledger import Ledger
-from millrace.governance.release import Approval, Release, Releases
+from millrace.governance.release import Release, Releases
+from millrace.governance.requester import Requester
 from millrace.governance.succession import Rollback, restore
 from millrace.governance.waiver import record_waiver
 from millrace.registry.base import RegisteredModel
@@ -23,11 +27,11 @@ from millrace.registry.mlflow_client import connect
 from millrace.registry.mlflow_tracking import log_candidate
 from millrace.settings import Settings
 from millrace.step import release as step
-from millrace.step.approval import approve_by_policy, record_approval, record_rejection
+from millrace.step.approval import approve_by_policy
 from millrace.step.registry import register_model
 from millrace.step.release import align_champion, release_model
 
-OLIVE, PAUL = {"name": "olive", "comment": "looked at"}, {"name": "paul", "comment": ""}
+NOW = datetime(2026, 1, 5, 9, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -206,17 +210,36 @@ def waive(case: Case) -> None:
     )
 
 
+def asking(case: Case, evaluation: Evaluation) -> ApprovalRound:
+    return ApprovalRound(
+        settings=case.settings,
+        use_case=case.use_case,
+        policy=case.policy,
+        proposal=evaluation,
+        run="run 1",
+        requester=Requester(name="zoe"),
+    )
+
+
+def answer(asked: ApprovalRound, name: str, attempt: int, *, approves: bool = True) -> None:
+    one = Asking(task="request_approval_1", attempt=attempt)
+    asked.open(one, now=NOW)
+    asked.close(one, Response(name=name, approves=approves, at=NOW), now=NOW)
+
+
 def test_a_rejection_outweighs_the_approvals_before_it_until_somebody_approves_anew(case: Case) -> None:
     case, evaluation, verdict = medium(case)
     evaluation = log(case, evaluation)
     registered = register_model(case.use_case, case.domain, evaluation, verdict, settings=case.settings)
-    ask = (case.use_case, case.policy, evaluation, verdict)
-    approval = record_approval(*ask, approvers=[OLIVE], settings=case.settings)
-    record_rejection(case.use_case, case.policy, evaluation, name="paul", comment="no", settings=case.settings)
-    with pytest.raises(ReleaseRefusedError, match="since its rejection"):
-        release_model(*ask, registered, approval, settings=case.settings)
-    again = record_approval(*ask, approvers=[OLIVE], settings=case.settings, key="second request")
-    assert release_model(*ask, registered, again, settings=case.settings).version == 1
+    asked, ask = asking(case, evaluation), (case.use_case, case.policy, evaluation, verdict)
+    given = {"settings": case.settings, "run": asked.run, "requester": asked.requester}
+    answer(asked, "olive", 1)
+    approval = asked.grant()
+    answer(asked, "paul", 2, approves=False)
+    with pytest.raises(ReleaseRefusedError, match=r"0 of 1 .* since it was last rejected"):
+        release_model(*ask, registered, approval, **given)  # type: ignore[arg-type]
+    answer(asked, "olive", 3)
+    assert release_model(*ask, registered, asked.grant(), **given).version == 1  # type: ignore[arg-type]
 
 
 def test_a_tree_that_is_not_clean_is_noted_or_refused_by_policy_and_let_pass_by_a_waiver(case: Case) -> None:

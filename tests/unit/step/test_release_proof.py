@@ -14,8 +14,9 @@ from tests.unit.governance.proposal import Case, digest
 from millrace.artifact import Verdict
 from millrace.errors import ReleaseRefusedError, StaleEvidenceError
 from millrace.evaluation.base import Evaluation
+from millrace.governance.approval import Approval
 from millrace.governance.ledger import Ledger
-from millrace.governance.release import Approval, Releases
+from millrace.governance.release import Releases
 from millrace.governance.succession import succeed
 from millrace.registry.base import RegisteredModel
 from millrace.settings import Settings

@@ -220,7 +220,7 @@ def test_live_and_shadow_each_read_their_own_service(released: House) -> None:
 
 def test_a_champion_on_an_older_service_is_measured_on_the_same_rows_with_its_own_features(released: House) -> None:
     from millrace.evaluation.holdout import make_holdout
-    from millrace.step.evaluation import _champion
+    from millrace.step.comparison import open_champion
     from millrace.step.released import rows_of_package, spec_of
 
     spec, domain, settings = moved_on(released), released.domain, released.settings
@@ -228,7 +228,7 @@ def test_a_champion_on_an_older_service_is_measured_on_the_same_rows_with_its_ow
     labelled = entities.filter(entities.column("label").is_valid())
     rows = labelled.append_column("partition", pa.array(["2013-04"] * labelled.num_rows))
     holdout = make_holdout(spec, domain, rows, "2013-04")
-    champion, reason = _champion(spec, domain, release_of(released.packages[0], 1, MARCH), holdout, settings)
+    champion, reason = open_champion(spec, domain, release_of(released.packages[0], 1, MARCH), holdout, settings)
     assert (reason, champion.features) == ("", released.packages[0].features.columns)
     package = released.packages[0]
     own = rows_of_package(spec_of(spec, package), domain, "2013-04", package, settings=settings)
