@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,33 +72,40 @@ def mark(points: Points) -> None:
         points.around(owner, name)
 
 
+def start(house: House, folder: Path) -> int:
+    return len(put_two_in_service(house, folder))
+
+
+def go(place: Place, die_at: int) -> list[str]:
+    points = Points(die_at)
+    mark(points)
+    assert place.back() == []
+    return points.events
+
+
+def look(place: Place) -> dict[str, Any]:
+    report = reconcile_registry(place.house.spec, settings=place.house.settings, key="monitor")
+    return {"state": place.state(), "alarms": report.alarms}
+
+
+def again(place: Place) -> dict[str, Any]:
+    assert place.back() == []
+    return place.state()
+
+
 @pytest.fixture
-def place(house: House, tmp_path: Path) -> Iterator[Place]:
-    lay_mlflow(house.settings)  # and MLflow is imported before anything forks
-    answer(lambda: len(put_two_in_service(house, tmp_path)), tmp_path / "told")
+def place(house: House, tmp_path: Path) -> Place:
+    lay_mlflow(house.settings)
+    house = dataclasses.replace(house, live=None)  # a process does not pickle
+    answer(partial(start, house, tmp_path), tmp_path / "told")
     shutil.copytree(house.settings.var, tmp_path / "kept")
-    yield Place(house=house, kept=tmp_path / "kept")
+    return Place(house=house, kept=tmp_path / "kept")
 
 
 def test_killed_at_any_point_a_rollback_is_finished_and_what_it_left_is_told(place: Place, tmp_path: Path) -> None:
     told = tmp_path / "told"
     before = answer(place.state, told)
-
-    def go(die_at: int) -> list[str]:
-        points = Points(die_at)
-        mark(points)
-        assert place.back() == []
-        return points.events
-
-    def look() -> dict[str, Any]:
-        report = reconcile_registry(place.house.spec, settings=place.house.settings, key="monitor")
-        return {"state": place.state(), "alarms": report.alarms}
-
-    def again() -> dict[str, Any]:
-        assert place.back() == []
-        return place.state()
-
-    events = answer(lambda: go(-1), told)
+    events = answer(partial(go, place, -1), told)
     whole = answer(place.state, told)
     assert (before["in force"], before["served"]) == (2, ["2"])
     assert {name: whole[name] for name in ("in force", "champion", "pointer", "served")} == {
@@ -110,14 +118,14 @@ def test_killed_at_any_point_a_rollback_is_finished_and_what_it_left_is_told(pla
     for death in deaths:
         event = events[death]
         place.reset()
-        assert in_child(lambda at=death: go(at), told) == KILLED, (event, told.read_text())
+        assert in_child(partial(go, place, death), told) == KILLED, (event, told.read_text())
         left = tmp_path / "left"
         shutil.copytree(place.house.settings.var, left)
-        found = answer(look, told)
+        found = answer(partial(look, place), told)
         unfinished = committed <= death < recorded
         assert found["state"] == (whole if death >= committed else before), event
         assert any("never reached the online service" in alarm for alarm in found["alarms"]) == unfinished, event
         shutil.rmtree(place.house.settings.var)
         left.rename(place.house.settings.var)
-        assert answer(again, told) == whole, event
+        assert answer(partial(again, place), told) == whole, event
     print(f"killed at {len(deaths)} points: {', '.join(events[death] for death in deaths)}")

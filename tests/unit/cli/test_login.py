@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from millrace.cli.actor import acting_person, read_logins
 from millrace.cli.main import _app
 from millrace.errors import IdentityError, MillraceError, ServiceError
+from millrace.governance.ledger import Ledger
 from millrace.local.environment import inherit_environment
 from millrace.settings import Settings
 
@@ -125,4 +126,5 @@ def test_a_persons_token_does_not_go_to_the_services() -> None:
 def test_an_act_without_a_name_is_refused_before_anything_is_done(words: list[str], tmp_path: Path) -> None:
     found = CliRunner().invoke(_app, words)
     assert isinstance(found.exception, IdentityError)
-    assert not list(tmp_path.rglob("*.db"))
+    assert not Ledger(Settings.load()).entries()
+    assert not (tmp_path / "var" / "lake").exists()

@@ -95,7 +95,7 @@ _GROUP = """
 import json, sys
 from pathlib import Path
 import numpy as np, torch
-from tests.unit.training.test_torch_trainer import prepare, fit
+from tests.unit.training.network.test_torch_trainer import prepare, fit
 import dataclasses, hashlib
 rank, folder = int(sys.argv[1]), Path(sys.argv[2])
 torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/group", rank=rank, world_size=2)
