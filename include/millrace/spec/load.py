@@ -22,6 +22,7 @@ SpecT = TypeVar("SpecT", bound=Spec)
 Kind = Literal["domains", "use_cases", "policies"]
 _PLAIN = {"literal_error", "string_type", "int_type", "float_type", "bool_type", "list_type", "too_short"}
 """Faults of a mapping, or of one in place of something else, whose message does not say where it stands."""
+_DEEPEST = 200
 _BaseLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -54,11 +55,21 @@ def read_yaml(text: str, *, where: str) -> Any:
         SpecError: it is none, a key stands twice, or a value is none of its form, such as a day that there is not.
     """
     try:
+        if sum(map(text.count, "[{-?:")) > _DEEPEST and _too_deep(text):
+            raise SpecError(f"nested deeper than {_DEEPEST} levels", where=where, remedy="write it flat")
         return yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         raise SpecError(f"not YAML: {error}", where=where, remedy="mend the syntax at that line") from error
-    except RecursionError as error:
-        raise SpecError("not YAML: nested too deep", where=where, remedy="write it flat") from error
+
+
+def _too_deep(text: str) -> bool:
+    """Whether lists and mappings nest without end: libyaml makes nodes by recursion, which would end the process."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_BaseLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST:
+            return True
+    return False
 
 
 def load_domain(folder: Path, name: str) -> DomainSpec:

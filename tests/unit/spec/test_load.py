@@ -10,7 +10,7 @@ from pydantic import Field, StringConstraints
 from millrace.errors import SpecError
 from millrace.spec import load_domain, load_use_case
 from millrace.spec.base import Spec
-from millrace.spec.load import check_values
+from millrace.spec.load import check_values, read_yaml
 
 DOMAIN, USE_CASE = "domains/flights.yaml", "use_cases/flight_delay.yaml"
 _TYPES = "add `type: int | float | categorical`"
@@ -124,3 +124,15 @@ def test_a_bounded_form_is_told_without_pydantics_name_for_it(value: object, sai
     with pytest.raises(SpecError, match=said) as raised:
         check_values(Formed, {"limit": value}, where="spec")
     assert "constrained" not in str(raised.value)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "- " * 100_000, "{a: " * 100_000, "? " * 100_000])
+def test_yaml_nested_without_end_is_refused_and_does_not_end_the_process(text: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        read_yaml(text, where="a file")
+    assert caught.value.where == "a file"
+    assert caught.value.remedy
+
+
+def test_a_long_flat_list_is_read() -> None:
+    assert read_yaml("- a: 1\n" * 1_000, where="a file") == [{"a": 1}] * 1_000
