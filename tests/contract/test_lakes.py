@@ -136,6 +136,19 @@ def test_a_dropped_or_retyped_column_is_refused_with_the_difference(
     assert len(table.files()) == 1
 
 
+def test_a_column_that_is_said_to_be_dropped_stays_in_older_partitions_and_is_null_in_later_ones(
+    lake: str, tmp_path: Path
+) -> None:
+    table = Table(lake, "orders")
+    table.replace_file(stage(ROWS, tmp_path), partition="2020-01")
+    narrow = ROWS.drop_columns(["b"])
+    table.prepare(narrow.schema, partitioned=True, dropped=["b", "never there"])
+    table.replace_file(stage(narrow, tmp_path), partition="2020-02", evolve=True, dropped=["b"])
+    assert table.read(partitions=["2020-01"])["b"].equals(ROWS["b"])
+    assert table.read(partitions=["2020-02"])["b"].to_pylist() == [None] * 3
+    assert table.read(partitions=["2020-02"])["a"].equals(ROWS["a"])
+
+
 def replace_in_turn(lake: str, folder: str, partition: str, rows: list[int]) -> None:
     """What one of several writing processes does."""
     table = Table(lake, "orders")

@@ -6,11 +6,11 @@ import math
 import re
 from collections.abc import Iterable
 from datetime import UTC, date, datetime
-from zoneinfo import ZoneInfo
 
 from millrace.cleanup.kind import FLOATS, INSTANT, INTEGERS
 from millrace.lake.duck import text
 from millrace.spec.cleanup import Scalar
+from millrace.spec.clock import Clock
 
 _WHOLE = re.compile(r"[+-]?\d+")
 _LARGEST_FLOAT = 3.4028234663852886e38
@@ -21,13 +21,13 @@ _WIDER = {
 }
 
 
-def literal(value: Scalar, kind: str, zone: str | None = None) -> str | None:
+def literal(value: Scalar, kind: str, clock: Clock | None = None) -> str | None:
     """SQL of the value in that type, None where it does not fit. A decimal becomes the nearest floating-point number.
 
     Args:
         value: as the spec has it; instants and dates as ISO text.
         kind: DuckDB type.
-        zone: of instants that carry none; without it they do not fit.
+        clock: of instants that carry no zone; without it they do not fit.
     """
     if kind == "BOOLEAN":
         return str(value).upper() if isinstance(value, bool) else None
@@ -39,7 +39,7 @@ def literal(value: Scalar, kind: str, zone: str | None = None) -> str | None:
         return None
     if kind == "DATE":
         return _date(value)
-    return _instant(value, zone) if kind == INSTANT else text(value)
+    return _instant(value, clock) if kind == INSTANT else text(value)
 
 
 def parsed(written: str, kind: str) -> Scalar | None:
@@ -57,11 +57,11 @@ def parsed(written: str, kind: str) -> Scalar | None:
     return written
 
 
-def common_kind(kind: str, values: Iterable[Scalar], zone: str | None = None) -> str | None:
+def common_kind(kind: str, values: Iterable[Scalar], clock: Clock | None = None) -> str | None:
     """The narrowest type that holds a column's own values and these, None where none does."""
     held = list(values)
     for wider in _WIDER.get(kind, [kind]):
-        if all(literal(value, wider, zone) is not None for value in held):
+        if all(literal(value, wider, clock) is not None for value in held):
             return wider
     return None
 
@@ -92,13 +92,13 @@ def _date(value: str) -> str | None:
         return None
 
 
-def _instant(value: str, zone: str | None) -> str | None:
+def _instant(value: str, clock: Clock | None) -> str | None:
     try:
-        moment = datetime.fromisoformat(value)
-    except ValueError:
+        given = datetime.fromisoformat(value)
+        if given.tzinfo is not None:
+            moment: datetime | None = given.astimezone(UTC)
+        else:
+            moment = None if clock is None else clock.instant(given)
+    except (ValueError, OverflowError):
         return None
-    if moment.tzinfo is None:
-        if zone is None:
-            return None
-        moment = moment.replace(tzinfo=ZoneInfo(zone))
-    return f"CAST({text(moment.astimezone(UTC).isoformat())} AS {INSTANT})"
+    return None if moment is None else f"CAST({text(moment.isoformat())} AS {INSTANT})"

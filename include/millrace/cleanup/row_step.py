@@ -8,6 +8,7 @@ from millrace.cleanup.plan import FAULT, ROW, Column
 from millrace.cleanup.scope import Scope
 from millrace.lake.duck import quoted
 from millrace.spec.cleanup import ClipRange, ClipStep, DropStep, FillStep, MapStep, RenameStep, Scalar
+from millrace.spec.clock import Clock
 
 
 def compile_rename(scope: Scope, step: RenameStep) -> list[str]:
@@ -29,7 +30,7 @@ def compile_fill(scope: Scope, step: FillStep) -> list[str]:
     changed = {}
     for name, value in step.fill.items():
         kind = scope.columns[name].kind
-        sql = literal(value, kind, scope.zone)
+        sql = literal(value, kind, scope.clock)
         if sql is None:
             _refuse_value(scope, name, value)
             continue
@@ -59,9 +60,9 @@ def compile_map(scope: Scope, step: MapStep) -> list[str]:
     columns = dict(scope.columns)
     for name, table in step.map.items():
         column = columns[name]
-        kind = common_kind(column.kind, table.values(), scope.zone)
+        kind = common_kind(column.kind, table.values(), scope.clock)
         if kind is None:
-            _refuse_value(scope, name, _misfit(table.values(), column.kind, scope.zone))
+            _refuse_value(scope, name, _misfit(table.values(), column.kind, scope.clock))
             continue
         if cases := _cases(scope, name, table, kind):
             value = quoted(name)
@@ -98,7 +99,7 @@ def _cases(scope: Scope, name: str, table: dict[str, Scalar], kind: str) -> list
     cases = []
     for written, value in table.items():
         old = parsed(written, old_kind)
-        sql = None if old is None else literal(old, old_kind, scope.zone)
+        sql = None if old is None else literal(old, old_kind, scope.clock)
         if sql is None:
             scope.refuse(
                 f"{written!r} writes no {spoken_kind(old_kind)}, so column {name!r} cannot hold it",
@@ -110,13 +111,13 @@ def _cases(scope: Scope, name: str, table: dict[str, Scalar], kind: str) -> list
             scope.refuse(f"{other!r} and {written!r} are one value", column=name, remedy="name it once")
             return []
         seen[sql] = written
-        cases.append(f"WHEN {quoted(name)} = {sql} THEN {literal(value, kind, scope.zone)}")
+        cases.append(f"WHEN {quoted(name)} = {sql} THEN {literal(value, kind, scope.clock)}")
     return cases
 
 
-def _misfit(values: object, kind: str, zone: str | None) -> Scalar:
+def _misfit(values: object, kind: str, clock: Clock | None) -> Scalar:
     given: list[Scalar] = list(values)  # type: ignore[call-overload]
-    return next((value for value in given if literal(value, kind, zone) is None), given[0])
+    return next((value for value in given if literal(value, kind, clock) is None), given[0])
 
 
 def _refuse_value(scope: Scope, name: str, value: Scalar) -> None:

@@ -21,7 +21,7 @@ class Scope:
         label: place of the step being compiled.
         refusals: what is wrong with it.
         faults: what may go wrong with its rows, by number.
-        zone: of times that carry none.
+        clock: how times that carry no zone are read.
     """
 
     def __init__(self, connection: Any, spec: SourceSpec) -> None:
@@ -32,7 +32,7 @@ class Scope:
         self.label = "columns"
         self.refusals: list[SpecError] = []
         self.faults: dict[int, Fault] = {}
-        self.zone = spec.timezone
+        self.clock = spec.clock
         self._raw = list(self.columns)
         self._numbered = 0
         self._check_case()

@@ -30,7 +30,7 @@ def compile_cast(scope: Scope, step: CastStep) -> list[str]:
     columns = dict(scope.columns)
     for name, declared in step.cast.items():
         kind, target = columns[name].kind, declared_kind(declared)
-        cast = lossless_cast(quoted(name), kind, target, scope.zone)
+        cast = lossless_cast(quoted(name), kind, target, scope.clock)
         if cast is None:
             scope.refuse(
                 f"column {name!r} holds {spoken_kind(kind)}, of which no value is a {declared}",

@@ -22,7 +22,10 @@ def _contract() -> None:
 
 @app.command()
 def suggest(
-    dataset: Annotated[str, typer.Argument(metavar="DOMAIN.SOURCE", help="Such as flights.weather.")],
+    dataset: Annotated[
+        str,
+        typer.Argument(metavar="[DOMAIN.]SOURCE", help="Such as flights.weather; or weather, where one domain has it."),
+    ],
     first: Annotated[str | None, typer.Option("--from", help="First partition to look at; else all.")] = None,
     last: Annotated[str | None, typer.Option("--to", help="Last partition to look at.")] = None,
     output: Annotated[Path | None, typer.Option("--out", "-o", help="File to write; else standard output.")] = None,
@@ -32,10 +35,8 @@ def suggest(
     from millrace.spec import load_domain
     from millrace.step.contract import suggest_contract
 
-    domain, _, source = dataset.partition(".")
-    if not source:
-        raise typer.BadParameter(f"{dataset!r} is no dataset, such as flights.weather", param_hint="DOMAIN.SOURCE")
     settings = Settings.load()
+    domain, source = _dataset(dataset, settings)
     found = suggest_contract(load_domain(settings.dags, domain), source, settings=settings, first=first, last=last)
     text = found.to_yaml()
     if output is not None:
@@ -45,7 +46,7 @@ def suggest(
         print(text, end="")
     if as_json:
         document = {
-            "dataset": dataset,
+            "dataset": f"{domain}.{source}",
             "title": found.title,
             "expectations": len(found.proposals),
             "history": len(found.history),
@@ -54,3 +55,20 @@ def suggest(
             "contract": None if output else text,
         }
         print(orjson.dumps(document).decode())
+
+
+def _dataset(named: str, settings: Settings) -> tuple[str, str]:
+    """Domain and source of a dataset that is named by both, or by its source alone."""
+    from millrace.spec import list_specs, load_domain
+
+    domain, _, source = named.rpartition(".")
+    if domain and source:
+        return domain, source
+    having = [
+        name for name in list_specs(settings.dags, "domains") if source in load_domain(settings.dags, name).sources
+    ]
+    if len(having) == 1:
+        return having[0], source
+    known = ", ".join(f"{name}.{source}" for name in having)
+    told = f"stands in several domains: name one of {known}" if having else "is no source of a domain"
+    raise typer.BadParameter(f"{named!r} {told}; write DOMAIN.SOURCE, such as flights.weather")

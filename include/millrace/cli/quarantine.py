@@ -21,7 +21,7 @@ app = typer.Typer(
 )
 _console = Console()
 _AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document as the last line.")]
-_STATUSES = ("open", "closed", "all", "waived", "corrected", "revalidated", "superseded")
+_STATUSES = ("open", "closed", "all", "waived", "corrected", "revalidated", "superseded", "dismissed")
 _Domain = Annotated[str, typer.Argument(help="The domain.")]
 
 
@@ -39,6 +39,7 @@ def list_rows(
     """Count the rows set aside, by source, partition and reason. A row with two reasons counts for each."""
     if status not in _STATUSES:
         raise typer.BadParameter(f"{status!r} is none of {', '.join(_STATUSES)}")
+    _require_reason(domain, source, reason)
     counts: Counter[tuple[str, str, str, str]] = Counter()
     found: list[dict[str, str]] = []
     rows = 0
@@ -74,17 +75,31 @@ def show(
     domain: _Domain,
     source: Annotated[str, typer.Argument(help="The source.")],
     row_id: Annotated[str, typer.Argument(help="Id of the row, or its first signs.")],
+    *,
+    partition: Annotated[
+        str | None, typer.Option("--partition", help="Only this partition: equal records of several have one id.")
+    ] = None,
+    reveal: Annotated[
+        bool, typer.Option("--reveal", help="Decrypt a record of a source with personal columns; give --because.")
+    ] = False,
+    because: Annotated[str, typer.Option("--because", help="Why it is looked at.")] = "",
     as_json: _AsJson = False,
 ) -> None:
-    """Show one row as it came, why it was set aside, and what became of it. Personal values are tokens."""
-    matching = [entry for _, entry in _entries(domain, source, None) if str(entry["row_id"]).startswith(row_id)]
+    """Show one row as it came, why it was set aside, and what became of it. Personal values are tokens.
+
+    With --reveal the text of a record that could not be read is decrypted, for an owner of the domain; who looked,
+    and why, stands in the ledger.
+    """
+    matching = [entry for _, entry in _entries(domain, source, partition) if str(entry["row_id"]).startswith(row_id)]
     if len(matching) != 1:
         raise SpecError(
             f"no quarantined row {row_id!r}" if not matching else f"{len(matching)} rows begin with {row_id!r}",
             where=f"quarantine of {domain}/{source}",
-            remedy=f"see `millrace quarantine list {domain} --source {source} --ids`",
+            remedy=f"see `millrace quarantine list {domain} --source {source} --ids`; equal ones: --partition",
         )
     (entry,) = matching
+    if reveal:
+        entry["raw"] = _disclosed(domain, source, entry, because)
     for name in ("first_seen", "resolved_at"):
         entry[name] = None if entry[name] is None else iso(entry[name])
     if as_json:
@@ -102,10 +117,20 @@ def show(
     _console.print(grid)
 
 
+def _disclosed(domain: str, source: str, entry: dict[str, Any], because: str) -> str:
+    from millrace.cli.actor import acting_person
+    from millrace.spec import load_domain
+    from millrace.step.disclosure import disclose
+
+    settings = Settings.load()
+    who = acting_person(settings)
+    return disclose(load_domain(settings.dags, domain), source, entry, settings=settings, by=who, reason=because)
+
+
 def _entries(domain: str, source: str | None, partition: str | None) -> Iterator[tuple[str, dict[str, Any]]]:
     """The entries of a domain's sources, one partition in memory at a time."""
     from millrace.spec import load_domain
-    from millrace.step.replay import list_places
+    from millrace.step.place import list_places
     from millrace.step.source import source_of
     from millrace.validation.quarantine import read_quarantine
 
@@ -119,3 +144,19 @@ def _entries(domain: str, source: str | None, partition: str | None) -> Iterator
         for place in list_places(spec, name, settings=settings, partitions=None if partition is None else [partition]):
             for entry in read_quarantine(place.quarantine, place.key)[2].to_pylist():
                 yield name, {**entry, "partition": place.key}
+
+
+def _require_reason(domain: str, source: str | None, reason: str | None) -> None:
+    """Refuse a reason that no row of the sources looked at is set aside for, or can be."""
+    from millrace.spec import load_domain
+    from millrace.step.meant import require_reasons
+    from millrace.step.place import list_places
+    from millrace.step.source import source_of
+
+    if reason is None:
+        return
+    settings = Settings.load()
+    spec = load_domain(settings.dags, domain)
+    names = list(spec.sources) if source is None else [source]
+    places = [place for name in names for place in list_places(spec, name, settings=settings)]
+    require_reasons([source_of(spec, name) for name in names], places, [reason])

@@ -26,8 +26,13 @@ def replay(
     *,
     reason: Annotated[list[str] | None, typer.Option("--reason", help="Only rows set aside for this.")] = None,
     partition: Annotated[list[str] | None, typer.Option("--partition", help="Only this partition.")] = None,
-    row: Annotated[list[str] | None, typer.Option("--id", help="Only this row.")] = None,
-    waive: Annotated[bool, typer.Option("--waive", help="Let the rows pass as they are.")] = False,
+    row: Annotated[list[str] | None, typer.Option("--id", help="Only this row: its id, or its first signs.")] = None,
+    waive: Annotated[
+        bool,
+        typer.Option(
+            "--waive", help="Let the rows pass as they are; records that no row can be made of are dismissed."
+        ),
+    ] = False,
     reopen: Annotated[
         bool, typer.Option("--reopen", help="Take waivers and corrections back; give --id or --reason.")
     ] = False,
@@ -90,9 +95,11 @@ def replay(
     if as_json:
         print(orjson.dumps({**report.to_dict(), "recompute": stale}).decode())
         return
-    grid = Grid("partition", "meant", "merged", "still open", "because", title=f"{report.merged} rows merged")
+    grid = Grid(
+        "partition", "meant", "merged", "still open", "dismissed", "because", title=f"{report.merged} rows merged"
+    )
     for item in report.partitions:
-        figures = (str(number) for number in (item.matched, item.merged, item.still_open))
+        figures = (str(number) for number in (item.matched, item.merged, item.still_open, item.dismissed))
         grid.add_row(item.partition or "(whole)", *figures, escape("; ".join(item.notes)))
     _console.print(grid)
     if report.stale:

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from millrace.errors import SourceError
 from millrace.lake.schema import TIMESTAMP
+from millrace.spec.clock import Clock
 
 _ZONED = r":\d\d([.,]\d+)?\s*(Z|z|[+-]\d\d(:?\d\d)?)$"
 NO_TEXT = "bytes that are no UTF-8 text"
@@ -33,9 +34,7 @@ class Cast:
     faults: list[tuple[Mask, str]] = field(default_factory=list)
 
 
-def cast_column(
-    values: pa.Array, target: pa.Field, *, null_values: list[str], timezone: str | None, where: str
-) -> Cast:
+def cast_column(values: pa.Array, target: pa.Field, *, null_values: list[str], clock: Clock | None, where: str) -> Cast:
     """A column in the type of `target`; nothing is rounded, cut or guessed.
 
     A decimal may become the nearest floating-point number: that is what such a column can hold of it.
@@ -44,7 +43,7 @@ def cast_column(
         values: as the source has it.
         target: name and declared type.
         null_values: texts that mean null.
-        timezone: zone of times that carry none.
+        clock: how times that carry no zone are read.
         where: place, for messages.
 
     Raises:
@@ -55,7 +54,7 @@ def cast_column(
         target.type
     ):
         text = _cast(values, pa.string(), NO_TEXT)
-        rest = cast_column(text.values, target, null_values=null_values, timezone=timezone, where=where)
+        rest = cast_column(text.values, target, null_values=null_values, clock=clock, where=where)
         return Cast(values=rest.values, faults=[*text.faults, *rest.faults])
     if pa.types.is_string(values.type) and null_values:
         values = _without(values, null_values)
@@ -70,8 +69,14 @@ def cast_column(
             remedy="deliver the column as declared, or retype it in `columns` of the source",
         )
     if pa.types.is_timestamp(target.type):
-        return _to_timestamp(values, target.name, timezone, where)
+        return _to_timestamp(values, target.name, clock, where)
     return _to_plain(values, target.type)
+
+
+def unreadable_time(clock: Clock) -> str:
+    """Why a time without a zone is none of that clock's."""
+    often = "twice or never" if clock.repeated == "quarantine" else "never"
+    return f"a time that {clock.zone.key} has {often}, as clocks change"
 
 
 def sound_text(values: pa.Array) -> Cast:
@@ -192,18 +197,18 @@ def _reversible(values: pa.Array, target: pa.DataType, detail: str) -> Cast:
     return Cast(values=_drop(found, faults), faults=[(faults, detail)] if faults.any() else [])
 
 
-def _to_timestamp(values: pa.Array, column: str, timezone: str | None, where: str) -> Cast:
+def _to_timestamp(values: pa.Array, column: str, clock: Clock | None, where: str) -> Cast:
     if pa.types.is_string(values.type):
-        return _read_times(values, column, timezone, where)
+        return _read_times(values, column, clock, where)
     if pa.types.is_timestamp(values.type) and values.type.tz is not None:
         return _cast(values, TIMESTAMP, "a time finer than microseconds")
-    if timezone is None:
+    if clock is None:
         raise _no_zone(column, where)
     naive = _cast(values, pa.timestamp("us"), "a time finer than microseconds")
-    return _localise(naive, timezone)
+    return _localise(naive, clock)
 
 
-def _read_times(values: pa.Array, column: str, timezone: str | None, where: str) -> Cast:
+def _read_times(values: pa.Array, column: str, clock: Clock | None, where: str) -> Cast:
     zoned = pc.match_substring_regex(values, _ZONED).fill_null(True)
     detail = "text that is no time such as 2013-01-01T00:00:00Z"
     if zoned.false_count == 0:
@@ -211,25 +216,25 @@ def _read_times(values: pa.Array, column: str, timezone: str | None, where: str)
     nothing = pa.scalar(None, pa.string())
     aware = _cast(pc.if_else(zoned, values, nothing), TIMESTAMP, detail)
     naive = _cast(pc.if_else(zoned, nothing, values), pa.timestamp("us"), detail)
-    if timezone is None:
+    if clock is None:
         if aware.values.null_count == len(values) and naive.values.null_count < len(values):
             raise _no_zone(column, where)
         without = naive.values.is_valid().to_numpy(zero_copy_only=False)
         return Cast(values=aware.values, faults=[*aware.faults, *naive.faults, (without, "a time without a zone")])
-    local = _localise(naive, timezone)
+    local = _localise(naive, clock)
     return Cast(values=pc.coalesce(aware.values, local.values), faults=[*aware.faults, *local.faults])
 
 
-def _localise(naive: Cast, timezone: str) -> Cast:
-    """Times of a zone as instants; those the zone has twice or never are faults, since either reading is a guess."""
-    early, late = (
-        pc.assume_timezone(naive.values, timezone, ambiguous=side, nonexistent=side) for side in ("earliest", "latest")
-    )
+def _localise(naive: Cast, clock: Clock) -> Cast:
+    """Times of a zone as instants; those it never had are faults, and those it had twice where the clock says so."""
+    first, last = {"earlier": ("earliest",) * 2, "later": ("latest",) * 2}.get(clock.repeated, ("earliest", "latest"))
+    early = pc.assume_timezone(naive.values, clock.zone.key, ambiguous=first, nonexistent="earliest")
+    late = pc.assume_timezone(naive.values, clock.zone.key, ambiguous=last, nonexistent="latest")
     doubtful = ~pc.equal(early, late).fill_null(True).to_numpy(zero_copy_only=False)
     instants = pc.cast(early, TIMESTAMP)
     if not doubtful.any():
         return Cast(values=instants, faults=naive.faults)
-    detail = f"a time that {timezone} has twice or never, as clocks change"
+    detail = unreadable_time(clock)
     return Cast(values=_drop(instants, doubtful), faults=[*naive.faults, (doubtful, detail)])
 
 

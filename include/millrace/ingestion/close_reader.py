@@ -60,13 +60,13 @@ class _Records:
 
     def add(self, offset: int, length: int, record: Record) -> None:
         fault, plain = record.fault, []
-        zone = self.task.zone
+        clock = self.task.spec.clock
         for column, kind in self.task.spec.columns.items():
             if fault is not None:
                 break
             text = record.texts.get(column)
             try:
-                plain.append(None if text is None else plain_text(kind, text, zone))
+                plain.append(None if text is None else plain_text(kind, text, clock))
             except UnfitError as error:
                 fault = ("type", column, str(error))
                 if isinstance(error, NoZoneError):
@@ -138,6 +138,6 @@ def place_suspects(suspects: list[Suspect], task: Task) -> Iterator[Found]:
 def _plain(suspect: Suspect, column: str, task: Task) -> str | None:
     text = suspect.texts.get(column)
     try:
-        return None if text is None else plain_text(task.spec.columns[column], text, task.zone)
+        return None if text is None else plain_text(task.spec.columns[column], text, task.spec.clock)
     except UnfitError:
         return None

@@ -140,7 +140,7 @@ class _Work:
             self.batch.column(field.name),
             field,
             null_values=self.spec.null_values,
-            timezone=self.spec.timezone,
+            clock=self.spec.clock,
             where=self.where,
         )
 

@@ -19,6 +19,8 @@ from millrace.ingestion.text_file import TextFile
 from millrace.ingestion.text_format import ENCODING_FAULT, Converted, Record, Task, is_utf8
 from millrace.ingestion.value import FALSE, TRUE, convert, is_doubtful
 from millrace.lake.schema import TIMESTAMP
+from millrace.spec.clock import Clock
+from millrace.spec.source import FileSourceSpec, SourceSpec
 
 HEADER_BYTES = 1 << 20
 _COLUMN = re.compile(r"CSV column #(\d+).*zone offset", re.DOTALL)
@@ -39,17 +41,35 @@ def read_header(file: TextFile, task: Task, grammar: Grammar) -> CsvFormat:
         what = "the file is empty" if not text[marked:].strip() else f"no header line in {HEADER_BYTES} bytes"
         raise SourceError(what, where=file.name, remedy="deliver the file again, with its header line")
     line = text[marked + found.start : marked + found.end]
-    names = [name.decode("utf-8", errors="backslashreplace") for name in grammar.fields(line)]
+    found_names = [name.decode("utf-8", errors="backslashreplace") for name in grammar.fields(line)]
+    names = _columns_of(found_names, task.spec)
     for column in task.spec.columns:
         if (times := names.count(column)) > 1:
             raise SourceError(
-                f"column {column!r} stands {times} times in the header: {', '.join(names[:30])}",
+                f"column {column!r} stands {times} times in the header: {', '.join(found_names[:30])}",
                 where=f"{file.name}, line {file.line_of(marked + found.start)}, column {column}",
                 remedy=f"deliver the file with one column {column!r}",
             )
         if not times:
-            raise missing_column(column, names, where=f"{file.name}, line {file.line_of(marked + found.start)}")
+            raise _missing(column, found_names, where=f"{file.name}, line {file.line_of(marked + found.start)}")
     return CsvFormat(task=task, grammar=grammar, line=line, names=names, start=marked + found.next)
+
+
+def _columns_of(texts: Sequence[str], spec: SourceSpec) -> list[str]:
+    """The columns that stand for the texts of a header; a text that is none stays as it is."""
+    named = spec.header if isinstance(spec, FileSourceSpec) else {}
+    columns = {text: column for column, text in named.items()}
+    hidden = set(named) - set(columns)
+    return [columns.get(text, f"{text} (header)" if text in hidden else text) for text in texts]
+
+
+def _missing(column: str, present: list[str], *, where: str) -> SourceError:
+    """The error of a column that is not in the header, with the text there that looks like it."""
+    error = missing_column(column, present, where=where)
+    plain = {re.sub(r"\W+", "_", text.strip()).lower(): text for text in present}
+    if (alike := plain.get(column.lower())) is None:
+        return error
+    return SourceError(error.what, where=where, remedy=f'add `header: {{{column}: "{alike}"}}` to the source')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +126,7 @@ class CsvFormat:
             except pa.ArrowInvalid as error:
                 column = _COLUMN.search(str(error))
                 name = self.names[int(column[1])] if column else ""
-                if self.task.zone is None or kinds.get(name) != TIMESTAMP:
+                if self.task.spec.clock is None or kinds.get(name) != TIMESTAMP:
                     return self._convert_texts(text)
                 kinds[name] = _NAIVE
         columns = [self._finish(table[name], kinds[name]) for name in self.task.schema.names]
@@ -153,7 +173,7 @@ class CsvFormat:
         column = values.combine_chunks()
         if kind == _NAIVE:
             try:
-                column = pc.cast(pc.assume_timezone(column, self.task.spec.timezone), TIMESTAMP)
+                column = pc.cast(_in_zone(column, self.task.spec.clock), TIMESTAMP)
             except (pa.ArrowInvalid, ValueError):
                 return None
         return None if is_doubtful(column) else column
@@ -181,7 +201,7 @@ class CsvFormat:
         for name, kind in self.task.spec.columns.items():
             column, odd = table[name].combine_chunks(), None
             if kind != "string":
-                column, odd = convert(column, kind, self.task.zone)
+                column, odd = convert(column, kind, self.task.spec.clock)
             columns.append(column)
             misfits = odd if misfits is None else misfits if odd is None else misfits | odd
         return Converted(pa.RecordBatch.from_arrays(columns, schema=self.task.schema), misfits)
@@ -222,6 +242,14 @@ class CsvFormat:
 
     def check(self) -> None:
         """Nothing is left to be checked: the header told it all."""
+
+
+def _in_zone(naive: pa.Array, clock: Clock | None) -> pa.Array:
+    """Times as instants; Arrow refuses those that the clock does not settle."""
+    if clock is None:
+        raise ValueError("times without a zone")
+    sides = {"earlier": "earliest", "later": "latest", "quarantine": "raise"}
+    return pc.assume_timezone(naive, clock.zone.key, ambiguous=sides[clock.repeated])
 
 
 def _cased(words: Sequence[str]) -> list[str]:

@@ -151,6 +151,10 @@ class FileReading:
         spec = self.source.spec
         kind = format_of(file.name, spec)
         self._keys = self._keys or kind == "jsonl"
+        if spec.header and kind != "csv":
+            raise SourceError(
+                f"`header` is for CSV, and this is {kind}", where=file.place, remedy="take `header` out of the source"
+            )
         with ExitStack() as opened:
             folder = Path(opened.enter_context(tempfile.TemporaryDirectory(dir=self.source.staging)))
             path = opened.enter_context(local_file(file, folder, max_unpacked_bytes=spec.max_unpacked_bytes))

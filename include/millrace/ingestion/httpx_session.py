@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email.utils
 import logging
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -67,10 +68,35 @@ def open_session(
     with (
         _unlogged(),
         httpx.Client(
-            trust_env=False, timeout=timeout, headers={**headers, **spec.headers, **_secret_headers(connection)}
+            trust_env=False,
+            timeout=timeout,
+            headers={**headers, **spec.headers, **_secret_headers(connection)},
+            verify=_authorities(connection),
         ) as client,
     ):
         yield Session(client=client, spec=spec, connection=connection, sleep=sleep)
+
+
+def _authorities(connection: Connection | None) -> ssl.SSLContext | bool:
+    """What certificates are checked against: the known authorities, and those of the file that `extra.verify` names.
+
+    Raises:
+        SourceError: there is no such file, it holds no certificate, or certificates are not to be checked at all.
+    """
+    given = None if connection is None else connection.extra.get("verify")
+    if connection is None or given is None or str(given).strip().lower() == "true":
+        return True
+    where, remedy = f"connection {connection.name}, extra.verify", "name a PEM file of certificates, or leave it out"
+    if not isinstance(given, str) or given.strip().lower() in {"", "false"}:
+        raise SourceError(
+            f"{given!r} names no file of authorities; certificates are always checked", where=where, remedy=remedy
+        )
+    context = httpx.create_ssl_context(trust_env=False)
+    try:
+        context.load_verify_locations(cafile=given)
+    except (OSError, ssl.SSLError) as error:
+        raise SourceError(f"no certificates can be read from it: {error}", where=where, remedy=remedy) from error
+    return context
 
 
 @contextmanager
@@ -216,6 +242,9 @@ class Session:
             what = scrub(f"{type(error).__name__}: {error}", self.connection)
             raise self._refused(what, shown(url), "mend the service, or `url` of the source") from None
         except httpx.TransportError as error:
+            if told := _distrust(error):
+                remedy = 'name the file of your own authority in the connection\'s extra: {"verify": "/path/ca.pem"}'
+                raise self._refused(f"its certificate is not trusted: {told}", shown(url), remedy) from None
             raise _Passing(f"{type(error).__name__}: {error}") from None
         raise self._refused("it redirects in circles", shown(url), "correct `url` of the source")
 
@@ -245,6 +274,16 @@ class Session:
 def shown(url: httpx.URL) -> str:
     """An address without what may be secret in it."""
     return str(url.copy_with(query=None, fragment=None, userinfo=b""))
+
+
+def _distrust(error: BaseException) -> str:
+    """Why a certificate is not trusted, where that is what lies behind an error; else ""."""
+    behind: BaseException | None = error
+    while behind is not None:
+        if isinstance(behind, ssl.SSLCertVerificationError):
+            return behind.verify_message
+        behind = behind.__cause__ or behind.__context__
+    return ""
 
 
 def _base(connection: Connection | None) -> str:

@@ -126,7 +126,7 @@ class JsonLines:
             values = pc.if_else(meant, pa.scalar(None, pa.string()), values)
         if kind != "timestamp":
             return values
-        times, misfits = convert(values, kind, self.task.zone)
+        times, misfits = convert(values, kind, self.task.spec.clock)
         return times if misfits is None else None
 
     def _note(self, table: pa.Table, text: bytes) -> None:

@@ -186,7 +186,7 @@ def _picked(places: Sequence[sa.Row[Any]], asked: Asked) -> list[sa.Row[Any]]:
             to_array(values, target.type),
             target,
             null_values=spec.null_values,
-            timezone=spec.timezone,
+            clock=spec.clock,
             where=asked.where,
         ).values
     found = place(columns, spec, asked.partition, asked.first, asked.last)

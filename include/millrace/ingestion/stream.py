@@ -133,7 +133,7 @@ def within(
         times,
         pa.field(column, TIMESTAMP),
         null_values=spec.null_values,
-        timezone=spec.timezone,
+        clock=spec.clock,
         where=where,
     )
     instants = cast.values.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
-from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 
@@ -95,11 +94,6 @@ class Task:
     def schema(self) -> pa.Schema:
         """The declared columns."""
         return arrow_schema(self.spec.columns)
-
-    @property
-    def zone(self) -> ZoneInfo | None:
-        """Zone of times that carry none."""
-        return ZoneInfo(self.spec.timezone) if self.spec.timezone else None
 
     def place(self, columns: Mapping[str, pa.Array]) -> Placement | None:
         """Where rows belong by their columns; None where all belong to the partition asked for."""

@@ -6,14 +6,14 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
-from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from millrace.ingestion.cast import Mask
+from millrace.ingestion.cast import Mask, unreadable_time
 from millrace.lake.schema import TIMESTAMP, arrow_schema
 from millrace.spec.base import ColumnType
+from millrace.spec.clock import Clock
 
 TRUE, FALSE = ("true", "t", "yes", "y", "1"), ("false", "f", "no", "n", "0")
 _WHOLE = re.compile(r"[+-]?[0-9]+")
@@ -42,7 +42,7 @@ class NoZoneError(UnfitError):
     """A time carries no zone, and the source declares none."""
 
 
-def plain_text(kind: ColumnType, text: str, zone: ZoneInfo | None) -> str:
+def plain_text(kind: ColumnType, text: str, clock: Clock | None) -> str:
     """The text as Arrow's cast to that type takes it.
 
     Whole numbers may be written `3.0` or `1e3`, since nothing of them is lost; numbers in hexadecimal are refused.
@@ -51,11 +51,11 @@ def plain_text(kind: ColumnType, text: str, zone: ZoneInfo | None) -> str:
     Args:
         kind: declared type.
         text: the value as it came.
-        zone: zone of times that carry none.
+        clock: how times that carry no zone are read.
 
     Raises:
         UnfitError: it is no value of that type.
-        NoZoneError: it is a time without a zone where `zone` is None.
+        NoZoneError: it is a time without a zone where `clock` is None.
     """
     if kind == "string":
         return text
@@ -63,18 +63,18 @@ def plain_text(kind: ColumnType, text: str, zone: ZoneInfo | None) -> str:
     if kind == "bool":
         return _boolean(text)
     if kind == "timestamp":
-        return _instant(text, zone)
+        return _instant(text, clock)
     return _float(text, kind) if kind in ("float32", "float64") else _integer(text, kind)
 
 
-def convert(texts: pa.Array, kind: ColumnType, zone: ZoneInfo | None) -> tuple[pa.Array, Mask | None]:
+def convert(texts: pa.Array, kind: ColumnType, clock: Clock | None) -> tuple[pa.Array, Mask | None]:
     """A column of texts in its declared type, null where one does not fit; and which do not, if any."""
     coded = texts.dictionary_encode()
     plain: list[str | None] = []
     unfit = []
     for code, text in enumerate(coded.dictionary.to_pylist()):
         try:
-            plain.append(plain_text(kind, text, zone))
+            plain.append(plain_text(kind, text, clock))
         except UnfitError:
             plain.append(None)
             unfit.append(code)
@@ -136,18 +136,18 @@ def _float(text: str, kind: ColumnType) -> str:
     return text
 
 
-def _instant(text: str, zone: ZoneInfo | None) -> str:
+def _instant(text: str, clock: Clock | None) -> str:
     found = _TIME.fullmatch(text)
     if found is None:
         raise UnfitError("no time such as 2013-01-01T00:00:00Z")
-    *clock, fraction, mark, sign, hours, minutes = found.groups()
+    *digits, fraction, mark, sign, hours, minutes = found.groups()
     if (fraction or "")[6:].strip("0"):
         raise UnfitError("a time finer than microseconds")
     micros = int((fraction or "0")[:6].ljust(6, "0"))
     try:
-        year, month, day, hour, minute, second = (int(part or 0) for part in clock)
+        year, month, day, hour, minute, second = (int(part or 0) for part in digits)
         naive = datetime(year, month, day, hour, minute, second, micros)
-        moment = _placed(naive, zone) if mark is None else naive.replace(tzinfo=_offset(sign, hours, minutes))
+        moment = _placed(naive, clock) if mark is None else naive.replace(tzinfo=_offset(sign, hours, minutes))
         instant = moment.astimezone(UTC)
     except (ValueError, OverflowError) as error:
         raise error if isinstance(error, UnfitError) else UnfitError("a time that no calendar has") from error
@@ -159,10 +159,9 @@ def _offset(sign: str | None, hours: str | None, minutes: str | None) -> timezon
     return timezone(-ahead if sign == "-" else ahead)
 
 
-def _placed(naive: datetime, zone: ZoneInfo | None) -> datetime:
-    if zone is None:
+def _placed(naive: datetime, clock: Clock | None) -> datetime:
+    if clock is None:
         raise NoZoneError("a time without a zone")
-    early, late = (naive.replace(tzinfo=zone, fold=fold) for fold in (0, 1))
-    if early.utcoffset() != late.utcoffset():
-        raise UnfitError(f"a time that {zone.key} has twice or never, as clocks change")
-    return early
+    if (instant := clock.instant(naive)) is None:
+        raise UnfitError(unreadable_time(clock))
+    return instant

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from typing import Any
 
 import pyarrow as pa
@@ -12,7 +13,9 @@ from millrace.errors import LakeError
 log = logging.getLogger(__name__)
 
 
-def settle(table: Any, schema: pa.Schema, *, evolve: bool, name: str, uri: str) -> list[str]:
+def settle(
+    table: Any, schema: pa.Schema, *, evolve: bool, name: str, uri: str, dropped: Collection[str] = ()
+) -> list[str]:
     """Let a table have the columns of a schema, or say what is in the way.
 
     Delta itself would turn 4.5 into 4 for a table of whole numbers, and say nothing.
@@ -23,6 +26,7 @@ def settle(table: Any, schema: pa.Schema, *, evolve: bool, name: str, uri: str) 
         evolve: whether columns may be added; rows written before hold null there.
         name: of the table.
         uri: where it lies.
+        dropped: columns that the table may have and the schema not; rows to come hold null there.
 
     Returns:
         The columns that were added.
@@ -36,7 +40,7 @@ def settle(table: Any, schema: pa.Schema, *, evolve: bool, name: str, uri: str) 
     given = {field.name: field for field in Schema.from_arrow(schema).fields}
     added = [column for column in given if column not in stored]
     faults = [] if evolve else [f"{column!r} is new" for column in added]
-    faults += [f"{column!r} is missing" for column in stored if column not in given]
+    faults += [f"{column!r} is missing" for column in stored if column not in given and column not in dropped]
     faults += [
         f"{column!r} is {_type(stored[column])} there and {_type(field)} here"
         for column, field in given.items()
@@ -46,8 +50,8 @@ def settle(table: Any, schema: pa.Schema, *, evolve: bool, name: str, uri: str) 
         raise LakeError(
             f"table {name!r} has other columns than what is to be written: {', '.join(faults)}",
             where=uri,
-            remedy="take the change of columns back; or remove the table's folder, and run the stage that writes "
-            "it for every partition again",
+            remedy="take the change of columns back; name columns that are gone in `dropped` of the source; or remove "
+            "the table's folder, and run the stage that writes it for every partition again",
         )
     if added:
         _add(table, [given[column] for column in added])

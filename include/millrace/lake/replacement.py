@@ -80,7 +80,7 @@ class Replacement:
     def by_stream(self, staged: StagedFile) -> DatasetRef:
         """Let the library write a staged file to an object store, a batch at a time."""
         key = {PARTITION: self.partition} if self.partition else {}
-        return self._commit(lambda table: self._write(table, file.stream(staged, key)))
+        return self._commit(lambda table: self._write(table, file.stream(staged, key), partial=True))
 
     def by_move(self, staged: StagedFile) -> DatasetRef:
         """Move a staged file into a local table; it goes again where no commit came to name it."""
@@ -110,13 +110,14 @@ class Replacement:
             if not named:
                 self._discard(name)
 
-    def _write(self, table: Any, rows: pa.Table | pa.RecordBatchReader) -> None:
+    def _write(self, table: Any, rows: pa.Table | pa.RecordBatchReader, *, partial: bool = False) -> None:
         from deltalake import write_deltalake
 
         write_deltalake(
             table,
             rows,
             mode="overwrite",
+            schema_mode="merge" if partial else None,
             partition_by=[PARTITION] if self.partition else None,
             predicate=f"{PARTITION} = '{self.partition}'" if self.partition else "true",
             commit_properties=commits.properties(self.partition, self.digest, self.rows, self.note),

@@ -6,11 +6,9 @@ given back for it. The Delta runtime must not be *used* in a process that forks 
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import re
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +18,12 @@ import orjson
 import pyarrow as pa
 
 from millrace.artifact import DatasetRef
-from millrace.errors import LakeConflictError, LakeError, LakeUnavailableError
-from millrace.lake import column, commits, file
-from millrace.lake.commits import ATTEMPTS, PARTITION, Write
+from millrace.errors import LakeError, LakeUnavailableError
+from millrace.lake import addition, column, commits, file
+from millrace.lake.commits import PARTITION, Write
 from millrace.lake.digest import content_digest
 from millrace.lake.replacement import Replacement
+from millrace.lake.restart import restart
 from millrace.lake.staging import StagedFile
 
 log = logging.getLogger(__name__)
@@ -202,6 +201,7 @@ class Table:
         partition: str = "",
         note: Mapping[str, str] | None = None,
         evolve: bool = False,
+        dropped: Collection[str] = (),
         after: int | None = None,
     ) -> DatasetRef:
         """Replace one partition by a staged Parquet file, which moves into the table; equal content commits nothing.
@@ -211,6 +211,7 @@ class Table:
             partition: key; "" for a table that has no partitions.
             note: what `note` gives back for this write.
             evolve: whether columns may be added; otherwise any difference is refused.
+            dropped: columns of the table that the file need not have; its rows hold null there.
             after: as in `replace`.
 
         Raises:
@@ -221,7 +222,7 @@ class Table:
             log.info("%s %s: unchanged, nothing committed", self.name, partition)
             return known
         schema = staged.schema.append(pa.field(PARTITION, pa.string())) if partition else staged.schema
-        self._ensure(schema, partitioned=bool(partition), evolve=evolve)
+        self._ensure(schema, partitioned=bool(partition), evolve=evolve, dropped=dropped)
         change = Replacement(
             table=self, partition=partition, digest=staged.digest, rows=staged.rows, note=note or {}, after=after
         )
@@ -233,49 +234,23 @@ class Table:
         The marker is Delta's own transaction identifier (application id). Delta would let two appends of one marker
         through when they meet, so each commit must follow the very version its marker was missing in.
         """
-        from deltalake import CommitProperties, Transaction, write_deltalake
-        from deltalake.exceptions import CommitFailedError
-
         keyed = _with_key(rows, partition)
         self._ensure(keyed.schema, partitioned=True)
-        properties = CommitProperties(
-            custom_metadata={"millrace.partition": partition, "millrace.digest": marker},
-            app_transactions=[Transaction(app_id=marker, version=1)],
-            max_commit_retries=0,
-        )
-        for attempt in range(ATTEMPTS):
-            table = self.open()
-            ref = DatasetRef(
-                table=self.name,
-                version=int(table.version()),
-                partition=partition,
-                rows=rows.num_rows,
-                digest=marker,
-                changed=False,
-            )
-            if table.transaction_version(marker) is not None:
-                return ref
-            try:
-                with self.writing():
-                    write_deltalake(table, keyed, mode="append", commit_properties=properties)
-            except CommitFailedError:
-                time.sleep(0.05 * 2**attempt)
-            else:
-                return dataclasses.replace(ref, version=ref.version + 1, changed=True)
-        raise LakeConflictError(
-            f"{ATTEMPTS} commits to {self.name!r} lost to other writers",
-            where=self.uri,
-            remedy="run the task again once the other writer is done",
-        )
+        return addition.append(self, keyed, partition=partition, marker=marker)
 
-    def prepare(self, schema: pa.Schema, *, partitioned: bool) -> None:
+    def prepare(self, schema: pa.Schema, *, partitioned: bool, dropped: Collection[str] = ()) -> None:
         """Let the table have the columns of rows to come, so that writing these cannot fail for their sake.
+
+        Args:
+            schema: columns of the rows, without the partition column.
+            partitioned: whether the table is written by partitions.
+            dropped: columns that the table may have and the rows not.
 
         Raises:
             LakeError: a column is missing or has another type than in the table.
         """
         keyed = schema.append(pa.field(PARTITION, pa.string())) if partitioned else schema
-        self._ensure(keyed, partitioned=partitioned, evolve=True)
+        self._ensure(keyed, partitioned=partitioned, evolve=True, dropped=dropped)
 
     def restart(self, schema: pa.Schema, *, partitioned: bool) -> bool:
         """Empty the table and give it other columns, where it has not these; earlier versions stay readable.
@@ -292,37 +267,12 @@ class Table:
         Raises:
             LakeConflictError: other writers won every attempt.
         """
-        from deltalake import CommitProperties, write_deltalake
-        from deltalake.exceptions import CommitFailedError
-
         keyed = schema.append(pa.field(PARTITION, pa.string())) if partitioned else schema
-        for attempt in range(ATTEMPTS):
-            if not self.exists() or column.are_those_of(table := self.open(), keyed):
-                return False
-            marked = CommitProperties(custom_metadata={commits.RESTART: "columns"}, max_commit_retries=0)
-            by = [PARTITION] if partitioned else None
-            try:
-                with self.writing():
-                    write_deltalake(
-                        table,
-                        keyed.empty_table(),
-                        mode="overwrite",
-                        schema_mode="overwrite",
-                        partition_by=by,
-                        commit_properties=marked,
-                    )
-            except CommitFailedError:
-                time.sleep(0.05 * 2**attempt)
-            else:
-                log.info("%s: begun anew with other columns", self.name)
-                return True
-        raise LakeConflictError(
-            f"{self.name!r} could not be begun anew: {ATTEMPTS} commits lost to other writers",
-            where=self.uri,
-            remedy="run the task again once the other writer is done",
-        )
+        return restart(self, keyed, partitioned=partitioned) if self.exists() else False
 
-    def _ensure(self, schema: pa.Schema, *, partitioned: bool, evolve: bool = False) -> None:
+    def _ensure(
+        self, schema: pa.Schema, *, partitioned: bool, evolve: bool = False, dropped: Collection[str] = ()
+    ) -> None:
         """Create the table without rows where there is none; add columns where that is allowed, refuse other changes.
 
         Two writers whose overwrite *is* the creation do not conflict for Delta: both add their files, and every row
@@ -333,7 +283,7 @@ class Table:
         from deltalake.exceptions import DeltaError
 
         if self.exists():
-            column.settle(self.open(), schema, evolve=evolve, name=self.name, uri=self.uri)
+            column.settle(self.open(), schema, evolve=evolve, name=self.name, uri=self.uri, dropped=dropped)
             return
         with self.writing():
             if not file.is_remote(self.uri):

@@ -19,6 +19,20 @@ def _seen(name: str) -> str:
 
 UserName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=256), AfterValidator(_seen)]
 
+
+class RuleError(ValueError):
+    """A rule between keys that does not hold.
+
+    Args:
+        what: the fault.
+        remedy: what a person writes instead.
+    """
+
+    def __init__(self, what: str, *, remedy: str) -> None:
+        super().__init__(what)
+        self.remedy = remedy
+
+
 ColumnType = Literal["int16", "int32", "int64", "float32", "float64", "string", "bool", "timestamp"]
 
 

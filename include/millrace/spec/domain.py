@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Annotated
+from datetime import date, datetime
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from millrace.errors import SpecError
 from millrace.partition import Grain, Partition
-from millrace.spec.base import Name, Spec
+from millrace.spec.base import Name, RuleError, Spec
+from millrace.spec.clock import known_zone
 from millrace.spec.feature import ComputeSpec, FeatureTableSpec, OnDemandSpec, check_on_demand
-from millrace.spec.source import AnySourceSpec, known_zone
+from millrace.spec.source import AnySourceSpec
+
+_KEYS: dict[Grain, str] = {"month": "2024-05", "day": "2024-05-01"}
 
 
 class DomainSpec(Spec):
@@ -74,15 +77,27 @@ class DomainSpec(Spec):
         """Name of the asset that tells that a partition's features are there."""
         return f"{self.name}/features"
 
+    @field_validator("first", "last", mode="before")
+    @classmethod
+    def _day_without_quotes(cls, given: Any) -> Any:
+        """What YAML makes a day of where it stands without quotes, as the text it was."""
+        return given.isoformat() if type(given) is date else given
+
     @model_validator(mode="after")
     def _bounds(self) -> DomainSpec:
         for name, key in (("first", self.first), ("last", self.last)):
             try:
                 _ = key is None or self.partition(key).start
             except (SpecError, ValueError) as error:
-                raise ValueError(f"{name}: {error.what if isinstance(error, SpecError) else error}") from error
+                raise RuleError(
+                    f"{name}: {error.what if isinstance(error, SpecError) else error}",
+                    remedy=f'write {name}: "{_KEYS[self.grain]}" (grain {self.grain}), in quotes',
+                ) from error
         if self.last is not None and self.last < self.first:
-            raise ValueError(f"last ({self.last}) lies before first ({self.first})")
+            raise RuleError(
+                f"last ({self.last}) lies before first ({self.first})",
+                remedy=f"set `last` to {self.first} or later, or leave it out where the data has no end",
+            )
         return self
 
     @model_validator(mode="after")

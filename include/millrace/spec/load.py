@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -122,10 +123,10 @@ def list_specs(folder: Path, kind: Kind) -> list[str]:
 def _load(path: Path, model: type[SpecT]) -> SpecT:
     try:
         text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
+    except FileNotFoundError:
         near = difflib.get_close_matches(path.stem, [item.stem for item in path.parent.glob("*.yaml")], n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"add {path.name}, or correct the name"
-        raise SpecError(f"no spec {path.stem!r}", where=str(path), remedy=hint) from error
+        raise SpecError(f"no spec {path.stem!r}", where=str(path), remedy=hint) from None
     except UnicodeDecodeError as error:
         raise SpecError("not UTF-8 text", where=str(path), remedy="save the file as UTF-8") from error
     values = read_yaml(text, where=str(path))
@@ -143,7 +144,7 @@ def check_values(model: type[SpecT], values: Mapping[str, Any], *, where: str) -
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise _explain(where, model, error) from error
+        raise _explain(where, model, error) from None
 
 
 def _explain(where: str, model: type[Spec], error: ValidationError) -> SpecError:
@@ -166,10 +167,10 @@ def _explain(where: str, model: type[Spec], error: ValidationError) -> SpecError
             isinstance(fault["input"], Mapping) and fault["type"] not in _PLAIN
         ):  # a rule between keys, which the message names
             faults.append(_message(fault))
-            remedies.append("correct the keys it names" if not fault["loc"] else f"correct {place!r}")
+            remedies.append(_remedy(fault) or (f"correct {place!r}" if fault["loc"] else "correct what it names"))
         else:
             faults.append(f"{place}: {_message(fault)} (is {_short(fault['input'])})")
-            remedies.append(f"correct {place!r}")
+            remedies.append(_remedy(fault) or _name_remedy(fault) or f"correct {place!r}")
     return SpecError("; ".join(faults), where=where, remedy="; ".join(dict.fromkeys(remedies)))
 
 
@@ -188,6 +189,22 @@ def _told(model: type[Spec], error: ValidationError) -> list[Any]:
         else:
             found[place[:-1]] = {**fault, "msg": _message(fault)}
     return list(found.values())
+
+
+def _remedy(fault: Mapping[str, Any]) -> str:
+    """What the rule itself says that mends it, if anything."""
+    return str(getattr(fault.get("ctx", {}).get("error"), "remedy", ""))
+
+
+def _name_remedy(fault: Mapping[str, Any]) -> str:
+    """Of a column whose name has a space or the like: the name it may have, and how it is read all the same."""
+    place = fault["loc"]
+    if fault["type"] != "string_pattern_mismatch" or place[-1] != "[key]" or "columns" not in place:
+        return ""
+    given = str(fault["input"])
+    name = re.sub(r"\W+", "_", given.strip(), flags=re.ASCII).strip("_").lower() or "name"
+    name = f"_{name}" if name[0].isdigit() else name
+    return f'call it {name!r}; of a CSV file say `header: {{{name}: "{given}"}}` beside `columns`'
 
 
 def _message(fault: Mapping[str, Any]) -> str:

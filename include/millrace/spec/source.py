@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -10,86 +9,14 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
+from millrace.spec.address import Address, public_address
 from millrace.spec.base import ColumnName, ColumnType, Spec
 from millrace.spec.cleanup import CALLABLE, CleanupStep, names_after
+from millrace.spec.clock import Clock, Repeated, known_zone
 from millrace.spec.contract import ExpectationSpec, HistorySpec
+from millrace.spec.row_policy import DuplicatesSpec, LateSpec
 
 MIB = 1 << 20
-_CONTAINERS = {"abfs", "abfss", "adl", "wasb", "wasbs"}
-"""Schemes whose part before `@` names a container."""
-_WEB = {"http", "https"}
-
-
-def known_zone(name: str) -> str:
-    """The name of a time zone, where there is one of that name.
-
-    Raises:
-        ValueError: there is none.
-    """
-    try:
-        ZoneInfo(name)
-    except (KeyError, ValueError, OSError) as error:
-        raise ValueError("no time zone of that name, such as America/New_York") from error
-    return name
-
-
-def public_address(uri: str) -> str:
-    """An address as it may be told: without name and password, and without what a web address asks for or carries."""
-    scheme, mark, rest = uri.partition("://")
-    if not mark:
-        return uri
-    authority, slash, path = rest.partition("/")
-    if scheme.lower() not in _CONTAINERS:
-        authority = authority.rpartition("@")[2]
-    whole = f"{scheme}://{authority}{slash}{path}"
-    return re.split(r"[?#]", whole, maxsplit=1)[0] if scheme.lower() in _WEB else whole
-
-
-def without_login(uri: str) -> str:
-    """The address, where it holds no name and password.
-
-    Raises:
-        ValueError: it does.
-    """
-    scheme, mark, rest = uri.partition("://")
-    if mark and scheme.lower() not in _CONTAINERS and "@" in rest.partition("/")[0]:
-        raise ValueError("an address holds no name and password; use `connection`, which keeps them in Airflow")
-    return uri
-
-
-Address = Annotated[str, AfterValidator(without_login)]
-
-
-class DuplicatesSpec(Spec):
-    """What happens where a key stands more than once. Of equal copies one always stays.
-
-    Attributes:
-        policy: `quarantine` all that differ, since nothing tells which is right; `keep_last` by `version` and
-            quarantine the others as `duplicate_superseded`; or `block` the partition.
-        version: column whose greatest value wins under `keep_last`.
-    """
-
-    policy: Literal["quarantine", "keep_last", "block"] = "quarantine"
-    version: ColumnName | None = None
-
-    @model_validator(mode="after")
-    def _version_named(self) -> DuplicatesSpec:
-        if (self.policy == "keep_last") != (self.version is not None):
-            raise ValueError("keep_last needs `version`, the column whose greatest value wins; others take none")
-        return self
-
-
-class LateSpec(Spec):
-    """What happens with rows that appear in a partition after it was closed.
-
-    Attributes:
-        policy: `merge` them as if they had been there; `quarantine` them with reason `late`; or open a `correction`:
-            quarantine them and ask in the ledger for somebody's decision.
-        closes_after_hours: hours after a partition's end from which it counts as closed, once it was published.
-    """
-
-    policy: Literal["merge", "quarantine", "correction"] = "merge"
-    closes_after_hours: Annotated[float, Field(ge=0)] = 0
 
 
 class SourceSpec(Spec, ABC):
@@ -98,8 +25,12 @@ class SourceSpec(Spec, ABC):
     Attributes:
         columns: every column that is read, with its type; a column missing in the source is an error, one more than
             declared is noted.
+        dropped: columns that raw and clean rows had and have no more; the tables keep them for the partitions written
+            before, and hold null in later ones. Without it a column that is gone is an error.
         null_values: texts that mean null.
         timezone: zone of times that carry none; without it such a time is an error.
+        ambiguous: which instant a time without a zone is that the zone's clocks show twice: the `earlier` or the
+            `later`; `quarantine` sets its record aside.
         partition_columns: column → strftime form of the partition's first day (`year: "%Y"`).
         key: columns that identify a record.
         duplicates: what happens where a key stands more than once.
@@ -120,8 +51,10 @@ class SourceSpec(Spec, ABC):
 
     kind: str
     columns: Annotated[dict[ColumnName, ColumnType], Field(min_length=1)]
+    dropped: list[ColumnName] = []
     null_values: list[str] = ["", "NA"]
     timezone: Annotated[str, AfterValidator(known_zone)] | None = None
+    ambiguous: Repeated = "quarantine"
     partition_columns: dict[ColumnName, str] = {}
     key: list[ColumnName]
     duplicates: DuplicatesSpec = DuplicatesSpec()
@@ -141,6 +74,11 @@ class SourceSpec(Spec, ABC):
     @abstractmethod
     def origin(self) -> str:
         """Where it reads from, for messages and lineage; without secrets."""
+
+    @property
+    def clock(self) -> Clock | None:
+        """How times that carry no zone are read; None where they are an error."""
+        return None if self.timezone is None else Clock(zone=ZoneInfo(self.timezone), repeated=self.ambiguous)
 
     @property
     @abstractmethod
@@ -167,6 +105,12 @@ class SourceSpec(Spec, ABC):
         return names_after(self.raw_columns, self.cleanup)
 
     @model_validator(mode="after")
+    def _clock_has_a_zone(self) -> SourceSpec:
+        if self.ambiguous != "quarantine" and self.timezone is None:
+            raise ValueError("`ambiguous` says how the clocks of `timezone` are read, which is not given")
+        return self
+
+    @model_validator(mode="after")
     def _columns_exist(self) -> SourceSpec:
         for place, names in (("partition_columns", self.partition_columns), ("pii", self.pii)):
             for column in names:
@@ -185,6 +129,8 @@ class SourceSpec(Spec, ABC):
         for column in [*self.key, *self.known_late, *version]:
             if column not in made:
                 raise ValueError(f"{column!r} is neither in `columns` nor made in `cleanup`")
+        if kept := sorted(set(self.raw_columns) & set(self.clean_columns) & set(self.dropped)):
+            raise ValueError(f"`dropped` names {kept[0]!r}, which rows still have")
         if missing := sorted({*self.key, *version} - set(self.clean_columns)):
             raise ValueError(f"{missing[0]!r} identifies records, so clean-up must not drop it")
         ids = [*(item.name for item in self.contract), *(item.name for item in self.history)]
@@ -203,6 +149,7 @@ class FileSourceSpec(SourceSpec):
         format: by default told by the file's name.
         encoding: of text files; bytes that are not in it are quarantined with their record.
         delimiter: between the fields of CSV.
+        header: column → what stands for it in the header line of CSV, where that is another text (`Ride ID`).
         max_unpacked_bytes: size beyond which an archive is refused.
         watch: whether a new file starts the data DAG.
         poll_seconds: time between two looks for new files.
@@ -215,6 +162,7 @@ class FileSourceSpec(SourceSpec):
     format: Literal["auto", "csv", "jsonl", "parquet"] = "auto"
     encoding: str = "utf-8"
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
+    header: dict[ColumnName, Annotated[str, Field(min_length=1)]] = {}
     max_unpacked_bytes: Annotated[int, Field(ge=1)] = 64 * 1024 * MIB
     watch: bool = False
     poll_seconds: Annotated[float, Field(gt=0)] = 30
@@ -229,6 +177,17 @@ class FileSourceSpec(SourceSpec):
     def moving(self) -> bool:
         """True where the URI names the partition."""
         return "{partition}" in self.uri
+
+    @model_validator(mode="after")
+    def _header_is_of_csv(self) -> FileSourceSpec:
+        if self.header and self.format not in {"auto", "csv"}:
+            raise ValueError(f"`header` is for CSV, and format is {self.format}")
+        if unknown := sorted(set(self.header) - set(self.columns)):
+            raise ValueError(f"header names {unknown[0]!r}, which `columns` does not declare")
+        texts = [self.header.get(name, name) for name in self.columns]
+        if doubled := sorted({text for text in texts if texts.count(text) > 1}):
+            raise ValueError(f"two columns are read from {doubled[0]!r}")
+        return self
 
 
 class SqlSourceSpec(SourceSpec):

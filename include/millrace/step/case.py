@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import pyarrow as pa
 
 from millrace.artifact import DatasetRef, digest_of
 from millrace.errors import LakeError
-from millrace.spec import ExpectationSpec
+from millrace.spec import ExpectationSpec, SourceSpec
 from millrace.step.assessment import declared
 from millrace.step.ingestion import WHOLE
 from millrace.step.place import Place
@@ -22,6 +23,7 @@ from millrace.validation.quarantine import read_quarantine
 
 _JUDGED_BY = 1
 """Raise it when the same rows and contract get another verdict than before: stored verdicts are void then."""
+_LATER = ("ambiguous", "dropped")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,11 +78,7 @@ def open_case(place: Place, now: datetime) -> Case:
             remedy="ingest the partition first",
         )
     raw, ingested = found
-    rejected = None
-    if ingested.get("rejected"):
-        rejected = DatasetRef(
-            table=place.rejected.name, version=int(ingested["rejected"]), partition=place.key or WHOLE
-        )
+    rejected = _rejected(place, ingested.get("rejected"))
     base, _, entries = read_quarantine(place.quarantine, place.key)
     profiles = load_profiles(
         place.settings, place.domain, place.source, before=place.key, last=earlier_partitions(spec.history)
@@ -95,7 +93,7 @@ def open_case(place: Place, now: datetime) -> Case:
             raw.version,
             None if rejected is None else rejected.version,
             None if base is None else base.version,
-            spec.model_dump(mode="json"),
+            declared_keys(spec),
             [item.model_dump(mode="json") for item in contract],
             notes,
         ]
@@ -114,3 +112,17 @@ def open_case(place: Place, now: datetime) -> Case:
         published=None if published is None else published[0],
         digest=digest,
     )
+
+
+def declared_keys(spec: SourceSpec) -> dict[str, Any]:
+    """What the source declares; keys that verdicts of before did not know are left out where they are not set."""
+    fields = type(spec).model_fields
+    unset = {name for name in _LATER if getattr(spec, name) == fields[name].default}
+    return spec.model_dump(mode="json", exclude=unset)
+
+
+def _rejected(place: Place, version: str | None) -> DatasetRef | None:
+    """The snapshot of records set aside at ingest, where its version was noted."""
+    if not version:
+        return None
+    return DatasetRef(table=place.rejected.name, version=int(version), partition=place.key or WHOLE)

@@ -127,7 +127,9 @@ def publish_clean(
             where=place.where,
             remedy="report this with the domain's `cleanup`; nothing was published",
         )
-    return place.clean.replace_file(staged, partition=place.key, note=note, evolve=True, after=after)
+    return place.clean.replace_file(
+        staged, partition=place.key, note=note, evolve=True, dropped=place.spec.dropped, after=after
+    )
 
 
 def clean_note(place: Place, raw: DatasetRef, rejected: DatasetRef | None, entries: pa.Table) -> dict[str, str]:

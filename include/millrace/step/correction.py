@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -78,7 +77,7 @@ def fit_value(value: Any, column: str, spec: SourceSpec, where: str) -> str | No
     if why is None:
         text = value if isinstance(value, str) else str(value).lower()
         try:
-            plain = plain_text(kind, text, None if spec.timezone is None else ZoneInfo(spec.timezone))
+            plain = plain_text(kind, text, spec.clock)
             why = _inexact(plain) if kind in ("float32", "float64") else None
         except UnfitError as error:
             why = str(error)

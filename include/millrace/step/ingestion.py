@@ -11,6 +11,7 @@ from pathlib import Path
 
 from millrace.artifact import DatasetRef, digest_of
 from millrace.errors import EmptyPartitionError, SourceUnavailableError
+from millrace.governance.ledger import Ledger
 from millrace.ingestion import UNASSIGNED, Connections, IngestReport, Source
 from millrace.ingestion.connection import environment_connections
 from millrace.ingestion.rejected import RejectedFiles, empty
@@ -19,7 +20,7 @@ from millrace.lake.staging import StagedFile, StagedWriter, staging
 from millrace.privacy import protect
 from millrace.settings import Settings
 from millrace.spec import DomainSpec
-from millrace.spec.source import public_address
+from millrace.spec.address import public_address
 from millrace.step.intake import IngestJob, StagedReading
 from millrace.step.late import closed_snapshot, hold_late, open_correction
 from millrace.step.source import open_source, source_of
@@ -35,7 +36,7 @@ _PAUSE_S = 1.0
 _READ_BY = 1
 """Raise it when the same bytes are read into other rows than before: stored fingerprints are void then."""
 _NOT_OF_READING = {"cleanup", "contract", "suite", "history", "known_late", "key", "duplicates", "late"}
-_NOT_OF_READING |= {"max_quarantined_share", "memory_limit", "may_be_empty"}
+_NOT_OF_READING |= {"max_quarantined_share", "memory_limit", "may_be_empty", "dropped"}
 _NOT_OF_READING |= {"watch", "poll_seconds", "settle_seconds"}
 
 
@@ -92,6 +93,21 @@ def ingest_partition(
         return _publish(job, known, staged, {"stamp": stamp, "recipe": recipe, "form": form, PLACES: places}, folder)
 
 
+def record_ingestion(domain: DomainSpec, report: IngestReport, *, settings: Settings, by: str) -> None:
+    """Write into the ledger that a person took rows in by hand; what changed nothing is not told."""
+    if not report.changed:
+        return
+    moves = report.partition != ""
+    Ledger(settings).append(
+        "partition_ingested",
+        use_case=domain.name,
+        subject=f"{domain.name}/{report.source}/{report.partition or 'whole'}",
+        effective_at=domain.partition(report.partition).end if moves else domain.first_start,
+        actor=by,
+        payload={"by": by, "rows": report.rows, "set_aside": report.rows_rejected, "version": report.raw.version},
+    )
+
+
 def is_current(
     domain: DomainSpec,
     source: str,
@@ -122,10 +138,11 @@ def _stamp(fingerprint: str | None, recipe: str) -> str:
 def _recipe(job: IngestJob) -> str:
     """What makes the same bytes into the same rows; where it changed, fingerprints say nothing."""
     key = job.privacy_key
+    unasked = {"ambiguous"} if job.spec.ambiguous == "quarantine" else set()
     return digest_of(
         [
             _READ_BY,
-            job.spec.model_dump(mode="json", exclude=_NOT_OF_READING),
+            job.spec.model_dump(mode="json", exclude=_NOT_OF_READING | unasked),
             [job.domain.first, job.domain.last, job.domain.timezone, job.domain.grain],
             None if key is None else hashlib.sha256(b"recipe" + key).hexdigest(),
         ]
@@ -205,7 +222,7 @@ def _publish(
         "notes": "\n".join(staged.notes[:8]),
     }
     added = [] if known is None else _added(job)
-    ref = job.raw.replace_file(raw, partition=job.key, note=note, evolve=True)
+    ref = job.raw.replace_file(raw, partition=job.key, note=note, evolve=True, dropped=job.spec.dropped)
     if added:
         note["notes"] = "\n".join([f"columns added: {', '.join(added)}", *staged.notes][:8])
     changed = ref.changed or bool(rejected and rejected.changed)

@@ -14,7 +14,7 @@ from millrace.lake import Table
 from millrace.package import FeatureSpec
 from millrace.settings import Settings
 from millrace.spec import DomainSpec, UseCaseSpec
-from millrace.spec.source import public_address
+from millrace.spec.address import public_address
 from millrace.step.ingestion import PLACES
 from millrace.step.snapshot import clean_versions
 from millrace.validation.data_docs import DocsSite

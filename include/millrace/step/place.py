@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from millrace.artifact import DatasetRef
 from millrace.errors import LakeError
+from millrace.ingestion import UNASSIGNED
 from millrace.lake import Table, duck
 from millrace.lake.commits import PARTITION
 from millrace.lake.duck import quoted, text
@@ -24,7 +25,7 @@ from millrace.spec import DomainSpec, SourceSpec
 from millrace.step.ingestion import WHOLE
 from millrace.step.source import source_of
 from millrace.validation.base import ROW
-from millrace.validation.naming import locate
+from millrace.validation.naming import LATE, locate, rows_among
 from millrace.validation.quarantine import identify_records
 from millrace.validation.settlement import decided
 from millrace.validation.standing import Standing, find_standing
@@ -80,6 +81,24 @@ class Place:
     def clean(self) -> Table:
         """Rows that keep the contract."""
         return Table(self.settings.lake, self.domain.clean_table(self.source))
+
+
+def list_places(
+    domain: DomainSpec, source: str, *, settings: Settings, partitions: Sequence[str] | None = None
+) -> list[Place]:
+    """The partitions of a source that have something in quarantine, in the order of their keys.
+
+    Raises:
+        SpecError: there is no such source, or a key is none of the domain's grain.
+    """
+    spec = source_of(domain, source)
+    for key in partitions or ():
+        if key not in ("", UNASSIGNED):
+            domain.partition(key)
+    place = Place(domain=domain, source=source, key="", settings=settings)
+    wanted = {""} if spec.static and partitions else partitions
+    keys = [key for key in sorted(place.quarantine.newest()) if wanted is None or key in wanted]
+    return [Place(domain=domain, source=source, key=key, settings=settings) for key in keys]
 
 
 @contextmanager
@@ -143,8 +162,9 @@ def snapshots(
 
 
 def record_ids(place: Place, entries: pa.Table, rejected: DatasetRef | None) -> set[str]:
-    """Ids of the records that are there and never became rows; only looked up where one was decided on."""
-    if not pc.any(pc.equal(decided(entries)["kind"], "record")).as_py():
+    """Ids of the records that are there and never became rows; only looked up where one is late or decided on."""
+    late = pc.and_(pc.equal(entries["kind"], "record"), pc.match_substring(entries["reasons"], f'"{LATE}"'))
+    if not (pc.any(late).as_py() or pc.any(pc.equal(decided(entries)["kind"], "record")).as_py()):
         return set()
     records = read_records(place, rejected)
     return set() if records is None else set(identify_records(records, source=place.name)[1])
@@ -157,7 +177,7 @@ def stand(place: Place, connection: Any, entries: pa.Table, records: Collection[
 
 def locate_rows(place: Place, connection: Any, entries: pa.Table) -> dict[str, int]:
     """Id → position of the entries that are rows of the raw partition."""
-    return locate(connection, entries.filter(pc.equal(entries["kind"], "row")), source=place.name)
+    return locate(connection, rows_among(connection, entries), source=place.name)
 
 
 def positions(found: Mapping[str, int]) -> npt.NDArray[np.int64]:

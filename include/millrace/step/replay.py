@@ -15,7 +15,8 @@ from millrace.settings import Settings
 from millrace.spec import DomainSpec
 from millrace.step.clean import dispositions, rebuild_clean
 from millrace.step.correction import read_decision
-from millrace.step.place import Place, snapshots
+from millrace.step.meant import full_ids, require_reasons
+from millrace.step.place import Place, list_places, snapshots
 from millrace.step.replay_report import PartitionReplay, ReplayReport
 from millrace.step.resolution import Resolution, matching, resolve
 from millrace.step.source import source_of
@@ -54,8 +55,9 @@ def replay(
         settings: the installation.
         reasons: only rows set aside for one of these.
         partitions: only these partitions ("" for a static source).
-        ids: only these rows.
-        action: `revalidate` under contract and clean-up of today; `waive`: they are clean as they are; `correct`: rows
+        ids: only these rows; the first signs of an id are enough where no other begins with them.
+        action: `revalidate` under contract and clean-up of today; `waive`: they are clean as they are,
+            and records of which no row can be made are dismissed; `correct`: rows
             of a file take their place, also of those of an earlier file; `reopen`: rows that were waived or corrected
             wait again, for what they were set aside for (give `ids` or `reasons`).
         by: who decides.
@@ -64,7 +66,7 @@ def replay(
         now: when rows are closed (the wall clock by default).
 
     Raises:
-        SpecError: an unknown source, row or column, a waiver without reason, or a row that cannot be waived.
+        SpecError: an unknown source, row, reason or column, a waiver without reason, or a row that cannot be waived.
         SourceError: a value of the file does not fit; names its line.
         ContractError: a blocking expectation fails on the outcome.
         LakeConflictError: other writers won every attempt.
@@ -76,7 +78,8 @@ def replay(
             remedy="give the file with action `correct`",
         )
     places = list_places(domain, source, settings=settings, partitions=partitions)
-    _require_known(places, ids)
+    require_reasons([source_of(domain, source)], places, reasons)
+    ids = None if ids is None else full_ids(places, ids)
     corrected = None if corrections is None else read_decision(domain, source, places, corrections)
     decision = Decision(
         action=action,
@@ -112,12 +115,13 @@ def count_matches(
 ) -> dict[str, int]:
     """Partition → rows that a replay would work on; those without any left out. Nothing is judged."""
     places = list_places(domain, source, settings=settings, partitions=partitions)
+    require_reasons([source_of(domain, source)], places, reasons)
     wanted = Decision(
         action=action,
         by="anybody",
         reason="counted",
         reasons=None if reasons is None else frozenset(reasons),
-        ids=None if ids is None else frozenset(ids),
+        ids=None if ids is None else frozenset(full_ids(places, ids)),
         corrected=None if corrections is None else read_decision(domain, source, places, corrections),
     )
     found = {}
@@ -126,24 +130,6 @@ def count_matches(
         if rows:
             found[place.key] = rows
     return found
-
-
-def list_places(
-    domain: DomainSpec, source: str, *, settings: Settings, partitions: Sequence[str] | None = None
-) -> list[Place]:
-    """The partitions of a source that have something in quarantine, in the order of their keys.
-
-    Raises:
-        SpecError: there is no such source, or a key is none of the domain's grain.
-    """
-    spec = source_of(domain, source)
-    for key in partitions or ():
-        if key not in ("", UNASSIGNED):
-            domain.partition(key)
-    place = Place(domain=domain, source=source, key="", settings=settings)
-    wanted = {""} if spec.static and partitions else partitions
-    keys = [key for key in sorted(place.quarantine.newest()) if wanted is None or key in wanted]
-    return [Place(domain=domain, source=source, key=key, settings=settings) for key in keys]
 
 
 def _carry_out(
@@ -164,7 +150,8 @@ def _carry_out(
         partition=place.key,
         matched=len(resolution.matched),
         merged=len(resolution.merged),
-        still_open=len(resolution.matched) - len(resolution.merged),
+        still_open=len(resolution.matched) - len(resolution.merged) - len(resolution.dismissed),
+        dismissed=len(resolution.dismissed),
         clean=clean,
         notes=resolution.told,
     )
@@ -229,6 +216,7 @@ def _record(place: Place, decision: Decision, resolution: Resolution) -> None:
         "reason": decision.reason,
         "matched": len(resolution.matched),
         "merged": len(resolution.merged),
+        "dismissed": len(resolution.dismissed),
         "rows": digest_of(sorted(resolution.matched)),
         "rows_merged": digest_of(sorted(resolution.merged)),
         "reasons": sorted(decision.reasons or []),
@@ -243,15 +231,3 @@ def _record(place: Place, decision: Decision, resolution: Resolution) -> None:
         actor=decision.by,
         payload=payload,
     )
-
-
-def _require_known(places: Sequence[Place], ids: Sequence[str] | None) -> None:
-    missing = set(ids or ())
-    for place in places:
-        if missing:
-            missing -= set(read_quarantine(place.quarantine, place.key)[2]["row_id"].to_pylist())
-    if missing:
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise SpecError(
-            f"no quarantined row {min(missing)!r}{more}", where="ids", remedy="see `millrace quarantine list`"
-        )

@@ -23,6 +23,7 @@ class PartitionReplay:
         matched: open rows that were meant.
         merged: rows that became clean.
         still_open: rows that were meant and stay in quarantine.
+        dismissed: records that were meant, and of which no row can be made: they wait no more.
         clean: the clean snapshot afterwards; None where the partition was never published.
         notes: why rows stay, in words.
     """
@@ -32,6 +33,7 @@ class PartitionReplay:
     merged: int
     still_open: int
     clean: DatasetRef | None
+    dismissed: int = 0
     notes: Sequence[str] = ()
 
 
@@ -64,6 +66,7 @@ class ReplayReport:
             "matched": sum(item.matched for item in self.partitions),
             "merged": self.merged,
             "still_open": sum(item.still_open for item in self.partitions),
+            "dismissed": sum(item.dismissed for item in self.partitions),
             "partitions": [_told(item) for item in self.partitions[:_PARTITIONS_TOLD]],
             "partitions_left_out": max(len(self.partitions) - _PARTITIONS_TOLD, 0),
             "stale": list(self.stale[:_STALE_TOLD]),
@@ -75,5 +78,5 @@ class ReplayReport:
 
 def _told(item: PartitionReplay) -> dict[str, Any]:
     clean = None if item.clean is None else item.clean.to_dict()
-    told = {name: getattr(item, name) for name in ("partition", "matched", "merged", "still_open")}
+    told = {name: getattr(item, name) for name in ("partition", "matched", "merged", "still_open", "dismissed")}
     return {**told, "clean": clean, "notes": [note[:120] for note in item.notes[:2]]}

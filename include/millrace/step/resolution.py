@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -26,6 +27,7 @@ from millrace.validation.contract import SUPERSEDED
 from millrace.validation.correction import Decision, is_late
 from millrace.validation.quarantine import (
     CORRECTED,
+    DISMISSED,
     OPEN,
     REVALIDATED,
     WAIVED,
@@ -35,7 +37,7 @@ from millrace.validation.quarantine import (
 from millrace.validation.quarantine import (
     SUPERSEDED as SUPERSEDED_ROW,
 )
-from millrace.validation.settlement import corrected_again, decide, decided, opened, reopen, set_aside
+from millrace.validation.settlement import corrected_again, decide, decided, dismissed, opened, reopen, set_aside
 from millrace.validation.standing import rows_of_same_key, share_key
 
 Rows = npt.NDArray[np.int64]
@@ -51,6 +53,7 @@ class Resolution:
         entries: the quarantine after it.
         matched: ids of the rows that are meant.
         merged: those of them that become clean.
+        dismissed: those of them that are dismissed.
         told: why others stay, in words.
     """
 
@@ -59,6 +62,7 @@ class Resolution:
     entries: pa.Table
     matched: Collection[str] = ()
     merged: Collection[str] = ()
+    dismissed: Collection[str] = ()
     told: Sequence[str] = field(default_factory=list)
 
 
@@ -120,17 +124,13 @@ def resolve(place: Place, decision: Decision, *, now: datetime) -> Resolution:
     if not matched or (place.key == UNASSIGNED and decision.action == "revalidate"):
         return Resolution(base=base, notes=notes, entries=entries, matched=matched)
     if place.key == UNASSIGNED:
-        raise SpecError(
-            f"{len(matched)} of the records belong to no partition, so no clean row can be made of them",
-            where=f"{place.name}, {UNASSIGNED}",
-            remedy="correct them in the source, and ingest their partitions again",
-        )
+        return _resolve_unassigned(place, decision, matched, now=now)
     known = place.clean.note(place.key)
     raw, rejected = snapshots(place, notes, {} if known is None else known[1])
     records = read_records(place, rejected)
     ids = set() if records is None else set(identify_records(records, source=place.name)[1])
     with staging(place.settings) as folder, open_raw(place, raw, folder) as connection:
-        carry_over(connection, entries, source=place.name)
+        carry_over(connection, entries, source=place.name, records=ids)
         ground = _Ground(
             place=place,
             decision=decision,
@@ -145,7 +145,34 @@ def resolve(place: Place, decision: Decision, *, now: datetime) -> Resolution:
         )
         after, merged, told = _ACTIONS[decision.action](ground)
     made_of = {"raw": str(raw.version), "rejected": "" if rejected is None else str(rejected.version)}
-    return Resolution(base=base, notes=made_of, entries=after, matched=matched, merged=merged, told=told)
+    out = sorted(dismissed(after).intersection(matched)) if decision.action == "waive" else []
+    return Resolution(base=base, notes=made_of, entries=after, matched=matched, merged=merged, dismissed=out, told=told)
+
+
+def _resolve_unassigned(place: Place, decision: Decision, matched: list[str], *, now: datetime) -> Resolution:
+    """What a decision on records of no partition comes to: no clean row is ever made of them.
+
+    Raises:
+        SpecError: they are to be corrected.
+    """
+    base, notes, entries = read_quarantine(place.quarantine, place.key)
+    if decision.action == "correct":
+        raise SpecError(
+            f"{len(matched)} of the records belong to no partition, so no clean row can be made of them",
+            where=f"{place.name}, {UNASSIGNED}",
+            remedy="correct them in the source and ingest their partitions again, or waive them",
+        )
+    resolutions = dict.fromkeys(matched, DISMISSED)
+    if decision.action == "reopen":
+        found = place.rejected.note(place.key)
+        records = read_records(place, None if found is None else found[0])
+        there = set() if records is None else set(identify_records(records, source=place.name)[1])
+        entries = reopen(entries, matched)
+        resolutions = {row_id: SUPERSEDED_ROW for row_id in matched if row_id not in there}
+    after = decide(entries, resolutions, by=decision.by, reason=decision.reason, now=now)
+    out = matched if decision.action == "waive" else []
+    told = _told_dismissed(len(out)) + (_gone(len(resolutions)) if decision.action == "reopen" else [])
+    return Resolution(base=base, notes=notes, entries=after, matched=matched, dismissed=out, told=told)
 
 
 def matching(entries: pa.Table, decision: Decision) -> list[str]:
@@ -176,16 +203,15 @@ def _revalidate(ground: _Ground) -> tuple[pa.Table, list[str], list[str]]:
 
 
 def _waive(ground: _Ground) -> tuple[pa.Table, list[str], list[str]]:
-    """Close the rows as they are; rows of the same key make room."""
+    """Close the rows as they are; rows of the same key make room. Records that never could be read are dismissed."""
     chosen = ground.entries.filter(pc.is_in(ground.entries["row_id"], pa.array(ground.matched)))
-    unread = [row for row in chosen.to_pylist() if row["kind"] == "record" and not is_late(row)]
+    unread = [row["row_id"] for row in chosen.to_pylist() if row["kind"] == "record" and not is_late(row)]
     if unread:
-        raise SpecError(
-            f"{len(unread)} of the rows are records that could not be read, such as {unread[0]['row_id']}: "
-            "no clean row can be made of them as they are",
-            where=ground.place.where,
-            remedy="correct them with a file that gives all declared columns, or leave them out",
-        )
+        rest = sorted(set(ground.matched).difference(unread))
+        ground = dataclasses.replace(ground, entries=ground.close(unread, DISMISSED), matched=rest)
+        if not rest:
+            _require_open(ground, ground.assess(ground.entries))
+            return ground.entries, [], _told_dismissed(len(unread))
     found = ground.assess(ground.close(ground.matched, WAIVED))
     lost = sorted(found.lost & set(ground.matched))
     if lost:
@@ -197,7 +223,7 @@ def _waive(ground: _Ground) -> tuple[pa.Table, list[str], list[str]]:
         )
     there = sorted({*found.standing.waived, *found.standing.added} & set(ground.matched))
     _require_one_of_each_key(ground, found, there)
-    told = _gone(len(ground.matched) - len(there))
+    told = _gone(len(ground.matched) - len(there)) + _told_dismissed(len(unread))
     return _merge(ground, ground.close(there, WAIVED), found, there), there, told
 
 
@@ -218,7 +244,8 @@ def _correct(ground: _Ground) -> tuple[pa.Table, list[str], list[str]]:
 def _reopen(ground: _Ground) -> tuple[pa.Table, list[str], list[str]]:
     """Take decisions back: the rows wait again. Where there is no such row any more, there is nothing to wait."""
     standing = ground.assess(ground.entries).standing
-    there = {*standing.waived, *standing.added} & set(ground.matched)
+    kept = dismissed(ground.entries).intersection(ground.records)
+    there = {*standing.waived, *standing.added, *kept} & set(ground.matched)
     gone = sorted(set(ground.matched) - there)
     entries = reopen(ground.entries, ground.matched)
     entries = decide(
@@ -298,6 +325,10 @@ def _failing(aside: Sequence[SetAside], rows: Rows) -> list[str]:
 
 def _gone(rows: int) -> list[str]:
     return [f"{rows} of them are no rows of the raw partition, or not any more"] if rows else []
+
+
+def _told_dismissed(records: int) -> list[str]:
+    return [f"{records} of them are records of which no row can be made; they are dismissed"] if records else []
 
 
 def _rows(aside: Sequence[SetAside]) -> set[int]:

@@ -17,7 +17,7 @@ from millrace.step.place import Place, locate_rows, positions
 from millrace.validation.base import SetAside
 from millrace.validation.contract import positions as rows_of
 from millrace.validation.quarantine import SCHEMA, describe_records, describe_rows
-from millrace.validation.settlement import opened, settle, unsettled, without
+from millrace.validation.settlement import dismissed, opened, settle, unsettled, without
 
 
 def settle_partition(
@@ -49,13 +49,15 @@ def settle_partition(
     rows = describe(place, connection, found, found.aside, raw=raw, folder=folder, now=now)
     again = found.standing.reopened(previous, found.cleaned.aside, found.lost)
     failing = [rows, again]
+    left_out = 0
     if records is not None:
         told = describe_records(records, source=place.name, snapshot=raw, now=now)
         failing.append(without(told, again["row_id"]))
+        left_out = len(dismissed(previous).intersection(told["row_id"].to_pylist()))
     together = pa.concat_tables(failing)
     there = locate_rows(place, connection, unsettled(previous, together))
     settled = settle(previous, together, there, now=now, lost=found.lost)
-    _check(place, connection, found, settled, 0 if records is None else records.num_rows)
+    _check(place, connection, found, settled, 0 if records is None else records.num_rows - left_out)
     return settled
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -16,7 +17,7 @@ from millrace.lake import Table
 from millrace.lake.commits import Write
 from millrace.settings import Settings
 from millrace.spec import DomainSpec
-from millrace.spec.source import public_address
+from millrace.spec.address import public_address
 from millrace.step.ingestion import PLACES
 
 
@@ -52,10 +53,14 @@ class Snapshots:
     settings: Settings
     _writes: dict[str, dict[str, list[Write]]] = field(default_factory=dict)
 
-    def write(self, table: str, partition: str, version: int | None = None) -> Write | None:
-        """The newest write of a partition at a version of its table (the latest by default)."""
-        found = self._history(table).get(partition, [])
-        return next((item for item in found if version is None or item.ref.version <= version), None)
+    def write(
+        self, table: str, partition: str, version: int | None = None, *, at: datetime | None = None
+    ) -> Write | None:
+        """The newest write of a partition at a version of its table (the latest by default), or by an instant."""
+        for item in self._history(table).get(partition, []):
+            if (version is None or item.ref.version <= version) and (at is None or item.at <= at):
+                return item
+        return None
 
     def partitions(self, table: str) -> list[str]:
         """Keys that were ever written, sorted."""

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import orjson
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from millrace.artifact import Verdict
 from millrace.cleanup import check_cleanup, clean_schema, without_rows
 from millrace.errors import ContractError, LakeConflictError, SpecError
-from millrace.ingestion import UNASSIGNED
 from millrace.lake import Table
 from millrace.lake.staging import staging
 from millrace.settings import Settings
@@ -24,25 +20,23 @@ from millrace.spec import DomainSpec, SourceSpec
 from millrace.step.assessment import Assessment, assess, declared
 from millrace.step.case import Case, open_case
 from millrace.step.clean import clean_note, publish_clean
-from millrace.step.place import Place, open_raw, read_records
+from millrace.step.place import Place, list_places, open_raw, read_records
 from millrace.step.settlement import settle_partition
 from millrace.step.source import source_of
+from millrace.step.unquoted import find_unquoted
+from millrace.step.unread import count_dismissed, count_reasons, name_records, settle_unassigned, tell_unassigned
 from millrace.step.validation_docs import publish_docs
 from millrace.validation import ValidationReport
-from millrace.validation.contract import count_of, over_limit, tell_aside
+from millrace.validation.contract import over_limit, tell_aside
 from millrace.validation.contract import positions as rows_aside
 from millrace.validation.history import explain_change
 from millrace.validation.parameter import check_parameters
 from millrace.validation.profile import PartitionProfile, profile_rows, store_profile
 from millrace.validation.quarantine import (
-    LATE,
     count_open,
-    describe_records,
-    identify_records,
-    read_quarantine,
     store_quarantine,
 )
-from millrace.validation.settlement import opened, settle
+from millrace.validation.settlement import dismissed, opened
 
 log = logging.getLogger(__name__)
 _ATTEMPTS = 4
@@ -80,7 +74,7 @@ def validate_partition(
     for attempt in range(1, _ATTEMPTS + 1):
         case = open_case(place, now or datetime.now(UTC))
         try:
-            _settle_unassigned(place, case.now)
+            settle_unassigned(place, case.now)
             return _stored_report(case) or _validate(case)
         except LakeConflictError:
             if attempt == _ATTEMPTS:
@@ -90,14 +84,18 @@ def validate_partition(
 
 
 def count_rows(domain: DomainSpec, source: str, *, settings: Settings) -> dict[str, int]:
-    """Records of a source over all partitions: ingested (`source`), `clean`, and `quarantined` (status open)."""
+    """Records of a source over all partitions: ingested (`source`), `clean`, and `quarantined` (status open).
+
+    Records that somebody dismissed are not counted.
+    """
 
     def rows(name: str) -> int:
         table = Table(settings.lake, name)
         return int(table.open().count()) if table.exists() else 0
 
+    left_out = sum(count_dismissed(place) for place in list_places(domain, source, settings=settings))
     return {
-        "source": rows(domain.raw_table(source)) + rows(domain.rejected_table(source)),
+        "source": rows(domain.raw_table(source)) + rows(domain.rejected_table(source)) - left_out,
         "clean": rows(domain.clean_table(source)),
         "quarantined": count_open(Table(settings.lake, domain.quarantine_table(source))),
     }
@@ -125,6 +123,7 @@ def _contract_faults(spec: SourceSpec, where: str) -> list[SpecError]:
         check_parameters(items, static=spec.static)
     except SpecError as error:
         return [SpecError(error.what, where=f"{where}.{error.where}", remedy=error.remedy)]
+    faults += find_unquoted(spec, items, where)
     for item in items:
         try:
             build_expectation(item, spec.clean_columns if item.stage == "clean" else list(spec.raw_columns))
@@ -162,14 +161,19 @@ def _validate(case: Case) -> ValidationReport:
     place = case.place
     with staging(place.settings) as folder, open_raw(place, case.raw, folder) as connection:
         records = read_records(place, case.rejected)
-        ids, late = _name_records(place, records)
+        ids, late = name_records(place, records)
         found = assess(place, connection, case.entries, ids, folder=folder, contract=case.contract)
-        rows_in = case.raw.rows + (0 if records is None else records.num_rows)
+        left_out = ids & dismissed(case.entries)
+        rows_in = case.raw.rows + len(ids) - len(left_out)
         out = rows_aside(found.aside)
-        unread = ids - set(found.standing.added)
+        unread = ids - set(found.standing.added) - left_out
         waiting = len(out) + len(unread)
         blocked = [*found.judgement.blocked, *over_limit(len(out) + len(unread - late), rows_in, place.spec)]
-        told = [*tell_aside(_count_reasons(place, found, records)), *found.judgement.notes, *_told_unassigned(place)]
+        told = [
+            *tell_aside(count_reasons(place, found, records, left_out)),
+            *found.judgement.notes,
+            *tell_unassigned(place),
+        ]
         notes = _bounded([*_changes(case, connection, found, out), *case.notes, *told])
         docs = publish_docs(
             case.site,
@@ -187,7 +191,7 @@ def _validate(case: Case) -> ValidationReport:
                 where=f"{place.where}, page {docs.page}",
                 remedy="mend the data or the contract, then run the task again; nothing was published",
             )
-        place.clean.prepare(clean_schema(place.spec), partitioned=bool(place.key))
+        place.clean.prepare(clean_schema(place.spec), partitioned=bool(place.key), dropped=place.spec.dropped)
         settled = settle_partition(
             place, connection, found, case.entries, records=records, raw=case.raw, folder=folder, now=case.now
         )
@@ -229,48 +233,6 @@ def _validate(case: Case) -> ValidationReport:
     after = open_case(place, case.now)  # what was written is part of what the verdict rests on
     docs.seal(after.digest, report)
     return report
-
-
-def _name_records(place: Place, records: pa.Table | None) -> tuple[set[str], set[str]]:
-    """Ids of the records that never became rows, and of those that are only late: they say nothing of the partition."""
-    if records is None:
-        return set(), set()
-    rows, ids = identify_records(records, source=place.name)
-    late = pc.equal(rows["reason"], LATE).to_pylist()
-    return set(ids), {row_id for row_id, is_late in zip(ids, late, strict=True) if is_late}
-
-
-def _count_reasons(place: Place, found: Assessment, records: pa.Table | None) -> dict[str, int]:
-    """Reason → rows and records that wait for it; what somebody accepted does not."""
-    counts: Counter[str] = Counter() if records is None else Counter(records["reason"].to_pylist())
-    accepted = {row_id for row_id in found.standing.added if row_id not in found.standing.replaced}
-    if records is not None and accepted:
-        rows, ids = identify_records(records, source=place.name)
-        counts.subtract(
-            reason for row_id, reason in zip(ids, rows["reason"].to_pylist(), strict=True) if row_id in accepted
-        )
-    for item in found.aside:
-        counts[item.reason] += len(item.rows)
-    return dict(counts)
-
-
-def _told_unassigned(place: Place) -> list[str]:
-    waiting = 0 if place.spec.static else opened(read_quarantine(place.quarantine, UNASSIGNED)[2]).num_rows
-    return [f"{count_of(waiting, 'record')} of the source belong to no partition"] if waiting else []
-
-
-def _settle_unassigned(place: Place, now: datetime) -> None:
-    """Records of no partition stand in the quarantine under a key of their own, whichever partition is validated."""
-    found = None if place.spec.static else place.rejected.note(UNASSIGNED)
-    if found is None:
-        return
-    base, notes, entries = read_quarantine(place.quarantine, UNASSIGNED)
-    if notes.get("rejected") == str(found[0].version):
-        return
-    records = place.rejected.read(version=found[0].version, partitions=[UNASSIGNED])
-    failing = describe_records(records, source=place.name, snapshot=found[0], now=now)
-    settled = settle(entries, failing, set(), now=now)
-    store_quarantine(place.quarantine, settled, UNASSIGNED, note={"rejected": str(found[0].version)}, after=base)
 
 
 def _published(connection: Any, table: str, out: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 
 from millrace.artifact import canonical
 from millrace.validation.base import ROW
-from millrace.validation.content import contents_of, row_id, rows_of
-from millrace.validation.naming import BATCH_ROWS, CARRIED, carried_table, content_hash, raw_schema
+from millrace.validation.content import contents_of, reason_names, row_id, rows_of
+from millrace.validation.naming import BATCH_ROWS, CARRIED, LATE, carried_table, content_hash, raw_schema
 
 
 @dataclass(slots=True)
@@ -33,22 +33,27 @@ class _Group:
     rows: defaultdict[str, list[tuple[int, str]]] = field(default_factory=lambda: defaultdict(list))
 
 
-def carry_over(connection: Any, entries: pa.Table, *, source: str, view: str = "raw") -> None:
+def carry_over(
+    connection: Any, entries: pa.Table, *, source: str, view: str = "raw", records: Collection[str] = ()
+) -> None:
     """Find the rows of entries that were made with other columns, so that these keep their ids.
 
     The id of a row is made of all its columns. Where one was added or left out since an entry was made, its row is
     found by the columns both have, the number among rows equal in them, and never where another entry is about the
-    row already. `locate` and `describe_rows` go by what is found; it does not depend on who is open or decided on.
+    row already. So is that of a late record, once its partition was read anew for the sake of such a column and the
+    record is a row like others. `locate` and `describe_rows` go by what is found; it does not depend on who is open
+    or decided on.
 
     Args:
         connection: a DuckDB connection; what is found stands in a table of it.
         entries: all entries of the partition.
         source: name of the raw table, as their ids were made with.
         view: view of the raw rows with `row#`.
+        records: ids of the records there are now that never became rows.
     """
     schema = raw_schema(connection, view)
     carried_table(connection, empty=True)
-    rows = entries.filter(pc.equal(entries["kind"], "row"))
+    rows = entries.filter(pc.or_(pc.equal(entries["kind"], "row"), _late_ones(entries, records)))
     older = _older(rows, schema)
     if not older:
         return
@@ -64,6 +69,20 @@ def carry_over(connection: Any, entries: pa.Table, *, source: str, view: str = "
     connection.register("carried_given", pa.table({**given, "raw": pa.array(texts, pa.string())}))
     connection.execute(f"INSERT INTO {CARRIED} SELECT * FROM carried_given")
     connection.unregister("carried_given")
+
+
+def _late_ones(entries: pa.Table, records: Collection[str]) -> pa.Array:
+    """Which entries are of late records that are no records any more."""
+    likely = pc.and_(pc.equal(entries["kind"], "record"), pc.match_substring(entries["reasons"], f'"{LATE}"'))
+    likely = pc.and_(likely, pc.and_(pc.is_valid(entries["raw"]), _not_among(entries["row_id"], records)))
+    if not pc.any(likely).as_py():
+        return likely
+    told = zip(likely.to_pylist(), entries["reasons"].to_pylist(), strict=True)
+    return pa.array([each and LATE in reason_names(why) for each, why in told], pa.bool_())
+
+
+def _not_among(ids: pa.ChunkedArray, records: Collection[str]) -> pa.ChunkedArray:
+    return pc.invert(pc.is_in(ids, pa.array(sorted(records), pa.string())))
 
 
 def _older(rows: pa.Table, schema: pa.Schema) -> dict[tuple[str, ...], list[tuple[str, str]]]:
@@ -137,9 +156,9 @@ def _numbers(texts: Mapping[str, str], source: str, copies: int) -> dict[str, in
     found = {}
     for text, names in sorted(by_text.items()):
         content = {name: value for name, value in orjson.loads(text).items() if value is not None}
-        digest = hashlib.sha256(canonical(content)).hexdigest()
+        digests = [hashlib.sha256(canonical(of)).hexdigest() for of in (content, ["record", text])]
         for number in range(copies):
-            if (name := row_id(source, digest, number)) in names:
+            for name in names & {row_id(source, digest, number) for digest in digests}:
                 found[name] = number
                 names.discard(name)
             if not names:

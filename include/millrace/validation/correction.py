@@ -18,7 +18,8 @@ from millrace.privacy import protect
 from millrace.spec.source import SourceSpec
 from millrace.validation.content import plain_values, reason_names
 from millrace.validation.correction_file import Correction
-from millrace.validation.quarantine import CLOSED, CORRECTED, LATE
+from millrace.validation.naming import LATE
+from millrace.validation.quarantine import CLOSED, CORRECTED
 
 Action = Literal["revalidate", "waive", "correct", "reopen"]
 Fit = Callable[[Any, str, SourceSpec, str], str | None]

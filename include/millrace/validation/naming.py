@@ -19,6 +19,8 @@ from millrace.validation.content import contents_of, row_id, rows_of
 BATCH_ROWS = 20_000
 CARRIED = "carried_row"
 """Table of the rows whose id was made with other columns than there are now: `row#`, `row_id` and `raw` as then."""
+LATE = "late"
+"""Reason of a record that is a whole row and came after its partition was closed."""
 _MEMORY = "768MB"
 
 
@@ -117,6 +119,14 @@ def locate(connection: Any, entries: pa.Table, *, source: str, view: str = "raw"
     for table in ("wanted_hash", "numbered_row"):
         connection.execute(f"DROP TABLE {table}")
     return {**known, **found}
+
+
+def rows_among(connection: Any, entries: pa.Table) -> pa.Table:
+    """The entries that are about raw rows: of rows, and of late records that `carry_over` found to be rows now."""
+    carried_table(connection)
+    carried = [name for (name,) in connection.execute(f"SELECT row_id FROM {CARRIED}").fetchall()]
+    known = pc.is_in(entries["row_id"], pa.array(carried, pa.string()))
+    return entries.filter(pc.or_(pc.equal(entries["kind"], "row"), known))
 
 
 def carried_table(connection: Any, *, empty: bool = False) -> None:

@@ -24,7 +24,7 @@ from millrace.validation.naming import BATCH_ROWS, CARRIED, carried_table, numbe
 
 OPEN, CLOSED = "open", "closed"
 WAIVED, CORRECTED, REVALIDATED, SUPERSEDED = "waived", "corrected", "revalidated", "superseded"
-LATE = "late"
+DISMISSED = "dismissed"
 SCHEMA = pa.schema(
     [
         ("row_id", pa.string()),
@@ -52,7 +52,8 @@ SCHEMA = pa.schema(
 """`kind` is `row` or `record` (what never became a row). `raw` is the row as JSON, or the record's text, null where it
 was too long to keep. `reasons` is a list of expectation, column and value. `status` is `open`, or `closed` with its
 `resolution`: `waived`, `corrected` (`corrected` is the row that stands in its place), `revalidated` (it breaks nothing
-any more) or `superseded` (its source delivers it no more). `file` to `sha256` say where a record lies."""
+any more), `superseded` (its source delivers it no more) or `dismissed` (a record of which no row can be made, and which
+somebody said to be none of the data's). `file` to `sha256` say where a record lies."""
 _NOT_CONTENT = ["raw_version", "first_seen", "resolved_at"]
 """When and in which snapshot a row was met differs between equal runs, so none of it is part of the digest."""
 _PLACES = ("file", "line", "offset", "length", "header", "sha256")

@@ -14,6 +14,7 @@ from millrace.artifact import canonical, iso
 from millrace.validation.quarantine import (
     CLOSED,
     CORRECTED,
+    DISMISSED,
     OPEN,
     REVALIDATED,
     SCHEMA,
@@ -35,7 +36,7 @@ def settle(
 ) -> pa.Table:
     """The entries of a partition, given those there were and the rows that fail now; each id stands once.
 
-    A row that was waived or corrected stays closed, whether it fails again or is gone for now: a decision is kept.
+    What somebody waived, corrected or dismissed stays closed, whether it fails again or is gone for now.
     Any other failing row is open and keeps the time it was first seen. An open row that fails no more is closed as
     `revalidated` where its source still has it, else as `superseded`. Settling the outcome again changes nothing.
 
@@ -67,12 +68,18 @@ def settle(
 
 
 def decided(entries: pa.Table, *, lost: Collection[str] = ()) -> pa.Table:
-    """The entries that somebody waived or corrected: their rows are clean whatever the contract says."""
+    """The entries that somebody decided on: rows that are clean whatever the contract says, and dismissed records."""
     chosen = pc.and_(
         pc.equal(entries["status"], CLOSED),
-        pc.is_in(entries["resolution"], pa.array([WAIVED, CORRECTED])),
+        pc.is_in(entries["resolution"], pa.array([WAIVED, CORRECTED, DISMISSED])),
     )
     return without(entries.filter(chosen), pa.array(sorted(lost), pa.string()))
+
+
+def dismissed(entries: pa.Table) -> set[str]:
+    """Ids of the records that somebody said to be none of the data's: neither clean, nor waiting, nor counted."""
+    chosen = decided(entries)
+    return set(chosen.filter(pc.equal(chosen["resolution"], DISMISSED))["row_id"].to_pylist())
 
 
 def opened(entries: pa.Table) -> pa.Table:
@@ -102,7 +109,7 @@ def decide(
 
     Args:
         entries: of a partition.
-        resolutions: id → `waived`, `corrected` or `revalidated`.
+        resolutions: id → `waived`, `corrected`, `dismissed` or `revalidated`.
         by: who decided.
         reason: why.
         now: when.
@@ -134,7 +141,7 @@ def corrected_again(entries: pa.Table, corrected: Mapping[str, str]) -> pa.Array
 
 
 def reopen(entries: pa.Table, ids: Collection[str]) -> pa.Table:
-    """The entries with some of those that were waived or corrected open again, for the reasons they had."""
+    """The entries with some of those that somebody decided on open again, for the reasons they had."""
     chosen = decided(entries)
     chosen = chosen.filter(pc.is_in(chosen["row_id"], pa.array(sorted(ids), pa.string())))
     rest = without(entries, chosen["row_id"])

@@ -17,8 +17,8 @@ from millrace.lake import duck
 from millrace.validation.base import ROW, SetAside
 from millrace.validation.carried import carry_over
 from millrace.validation.content import contents_of, reasons_text, rows_of
-from millrace.validation.naming import locate, raw_schema
-from millrace.validation.quarantine import CORRECTED, OPEN, SCHEMA
+from millrace.validation.naming import locate, raw_schema, rows_among
+from millrace.validation.quarantine import CORRECTED, DISMISSED, OPEN, SCHEMA
 from millrace.validation.settlement import decided
 
 VIEW = "standing_row"
@@ -104,14 +104,15 @@ def find_standing(
         raw: view of the raw rows with `row#`.
     """
     chosen = decided(entries)
-    rows = chosen.filter(pc.equal(chosen["kind"], "row"))
-    carry_over(connection, entries, source=source, view=raw)
-    found = locate(connection, rows, source=source, view=raw)
+    carry_over(connection, entries, source=source, view=raw, records=records)
+    found = locate(connection, rows_among(connection, chosen), source=source, view=raw)
     contents: dict[str, str] = {}
     waived: dict[str, int] = {}
     replaced: dict[str, int] = {}
     names = ("row_id", "kind", "resolution", "raw", "corrected")
     for row_id, kind, resolution, content, corrected in zip(*(chosen[each].to_pylist() for each in names), strict=True):
+        if resolution == DISMISSED:
+            continue
         if kind == "record" and row_id in records:
             contents[row_id] = corrected or content
         elif row_id in found and resolution == CORRECTED:

@@ -158,6 +158,7 @@ class ListStalePartitionsOperator(DomainOperator):
 def _line(plain: Mapping[str, Any], changed: int) -> str:
     told = f"{plain['merged']} of {plain['matched']} rows became clean"
     told += f", {plain['still_open']} stay in quarantine" if plain["still_open"] else ""
+    told += f", {plain['dismissed']} are dismissed" if plain["dismissed"] else ""
     return f"{told}; {changed} partitions changed"
 
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from millrace.cleanup.conversion import lossless_cast
 from millrace.cleanup.expression import isolated
 from millrace.cleanup.kind import FLOATS, INSTANT, INTEGERS, arrow_kind
+from millrace.spec.clock import Clock, Repeated
 
 LOST = object()
 INTEGER = st.sampled_from(
@@ -36,8 +37,11 @@ TEXT = st.one_of(
 )
 
 
-def cast(values: Sequence[Any], kind: str, target: str, zone: str | None = None) -> list[Any]:
-    made = lossless_cast('"x"', kind, target, zone)
+def cast(
+    values: Sequence[Any], kind: str, target: str, zone: str | None = None, repeated: Repeated = "quarantine"
+) -> list[Any]:
+    clock = None if zone is None else Clock(zone=ZoneInfo(zone), repeated=repeated)
+    made = lossless_cast('"x"', kind, target, clock)
     assert made is not None
     with isolated() as connection:
         connection.register("given", pa.table({"x": pa.array(values, arrow_kind(kind))}))
@@ -142,6 +146,31 @@ def test_local_times_are_read_as_pythons_zones_read_them(moments: list[datetime]
         early, late = (moment.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1))
         expected.append(early if early == late else LOST)
     assert same(cast([moment.isoformat() for moment in moments], "VARCHAR", INSTANT, str(zone)), expected)
+
+
+@pytest.mark.parametrize(
+    ("repeated", "zone", "shown", "instant"),
+    [
+        ("earlier", "America/New_York", "2020-11-01T01:30:00", "2020-11-01T05:30:00"),
+        ("later", "America/New_York", "2020-11-01T01:30:00", "2020-11-01T06:30:00"),
+        ("earlier", "Australia/Lord_Howe", "2020-04-05T01:45:00", "2020-04-04T14:45:00"),
+        ("later", "Australia/Lord_Howe", "2020-04-05T01:45:00", "2020-04-04T15:15:00"),
+        ("earlier", "America/New_York", "2020-03-08T02:30:00", LOST),
+        ("later", "America/New_York", "2020-03-08T02:30:00", LOST),
+        ("later", "America/New_York", "2020-07-01T12:00:00", "2020-07-01T16:00:00"),
+        ("earlier", "Antarctica/Casey", "2023-03-09T02:30:00", "2023-03-08T15:30:00"),
+        ("later", "Antarctica/Casey", "2023-03-09T02:30:00", "2023-03-08T18:30:00"),
+        ("quarantine", "Antarctica/Casey", "2023-03-09T02:30:00", LOST),
+        ("quarantine", "Antarctica/Vostok", "1994-01-31T22:30:00", LOST),
+        ("later", "Pacific/Apia", "2011-12-30T12:00:00", LOST),
+        ("quarantine", "Africa/Monrovia", "1972-01-07T00:20:00", LOST),
+    ],
+)
+def test_a_repeated_time_is_read_as_the_source_says(repeated: Repeated, zone: str, shown: str, instant: Any) -> None:
+    expected = instant if instant is LOST else datetime.fromisoformat(instant).replace(tzinfo=UTC)
+    assert same(cast([shown], "VARCHAR", INSTANT, zone, repeated), [expected])
+    told = Clock(zone=ZoneInfo(zone), repeated=repeated).instant(datetime.fromisoformat(shown))
+    assert told == (None if expected is LOST else expected)
 
 
 @settings(max_examples=10, deadline=None)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import example, given, settings
@@ -9,8 +10,10 @@ from hypothesis import strategies as st
 
 from millrace.cleanup.expression import isolated
 from millrace.cleanup.literal import common_kind, literal, parsed
+from millrace.spec.clock import Clock
 
 INSTANT = "TIMESTAMP WITH TIME ZONE"
+NEW_YORK = Clock(zone=ZoneInfo("America/New_York"))
 
 
 @pytest.mark.parametrize(
@@ -61,8 +64,13 @@ def test_what_fits_is_read_back_as_the_same_value(values: list[Any]) -> None:
             assert connection.execute(f"SELECT {sql}").fetchall() == [(value,)]
 
 
+def test_a_time_beyond_the_calendar_fits_nowhere() -> None:
+    assert literal("9999-12-31T23:59:59", INSTANT, NEW_YORK) is None
+    assert literal("0001-01-01T00:00:00+05:00", INSTANT) is None
+
+
 def test_a_time_without_a_zone_is_one_of_the_sources() -> None:
-    assert literal("2020-07-01T00:00:00", INSTANT, "America/New_York") == literal("2020-07-01T04:00:00Z", INSTANT)
+    assert literal("2020-07-01T00:00:00", INSTANT, NEW_YORK) == literal("2020-07-01T04:00:00Z", INSTANT)
 
 
 @pytest.mark.parametrize(

@@ -73,3 +73,15 @@ def test_a_dataset_without_a_source_is_refused(
 def test_no_rows_is_a_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(monkeypatch, "shop.sales", "--from", "2021-01") == 1
     assert capsys.readouterr().err.startswith("LakeError no row of shop.sales from 2021-01")
+
+
+def test_a_source_that_one_domain_has_needs_no_domain(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], installation: Path
+) -> None:
+    assert run(monkeypatch, "sales", "--json") == 0
+    assert orjson.loads(capsys.readouterr().out.splitlines()[-1])["dataset"] == "shop.sales"
+    assert run(monkeypatch, "seals") == 2
+    other = DOMAIN.replace("name: shop", "name: mall")
+    (installation / "dags" / "domains" / "mall.yaml").write_text(other)
+    assert run(monkeypatch, "sales") == 2
+    assert "mall.sales" in capsys.readouterr().err

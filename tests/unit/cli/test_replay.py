@@ -11,7 +11,8 @@ from tests.unit.shop import ROWS, make_domain, write_orders
 from typer.testing import CliRunner
 
 from millrace.cli.main import _app
-from millrace.errors import SpecError
+from millrace.errors import IdentityError, SpecError
+from millrace.governance.ledger import Ledger
 from millrace.settings import Settings
 from millrace.step.ingestion import ingest_partition
 from millrace.step.validation import validate_partition
@@ -30,7 +31,7 @@ def lake(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ac
     act_as("ann")
     domain = make_domain(write_orders(tmp_path, ROWS), contract=[AMOUNT])
     path = settings.dags / "domains" / "shop.yaml"
-    path.write_text(yaml.safe_dump(domain.model_dump(mode="json", exclude_defaults=True)))
+    path.write_text(yaml.safe_dump(domain.model_dump(mode="json", exclude_defaults=True), sort_keys=False))
     for name, value in {"VAR": settings.var, "DAGS": settings.dags}.items():
         monkeypatch.setenv(f"MILLRACE_{name}", str(value))
     monkeypatch.setenv("COLUMNS", "200")
@@ -53,7 +54,7 @@ def test_rows_are_counted_shown_waived_and_gone_from_the_quarantine(lake: Settin
     listed = document("quarantine", "list", "shop", "--ids")
     group = {"source": "orders", "partition": "2020-01", "reason": "amount", "status": "open", "rows": 1}
     assert (listed["rows"], listed["groups"]) == (1, [group])
-    assert document("quarantine", "list", "shop", "--reason", "named")["rows"] == 0
+    assert document("quarantine", "list", "shop", "--reason", "late")["rows"] == 0
     (row,) = listed["ids"]
     shown = document("quarantine", "show", "shop", "orders", row["row_id"][:8])
     assert json.loads(shown["raw"])["amount"] == 40
@@ -90,6 +91,72 @@ def test_a_file_of_corrections_is_merged(lake: Settings, tmp_path: Path) -> None
         ["2020-01"],
         ["2020-01"],
     )
+
+
+def test_a_short_id_is_enough_and_an_unknown_reason_is_told_which_there_are(lake: Settings) -> None:
+    (row,) = document("quarantine", "list", "shop", "--ids")["ids"]
+    for argv in (["replay", "shop", "orders", "--yes"], ["quarantine", "list", "shop"]):
+        refused = CliRunner().invoke(_app, [*argv, "--reason", "amont"]).exception
+        assert isinstance(refused, SpecError)
+        assert "rows are set aside for: amount" in refused.remedy
+    assert document("replay", "shop", "orders", "--yes", "--reason", "late")["matched"] == 0, "there may be such rows"
+    told = document("replay", "shop", "orders", "--waive", "--because", "x", "--yes", "--id", row["row_id"][:6])
+    assert (told["matched"], told["merged"]) == (1, 1)
+    refused = CliRunner().invoke(_app, ["replay", "shop", "orders", "--yes", "--id", "zz"]).exception
+    assert "no quarantined row 'zz'" in str(refused)
+
+
+def test_equal_records_of_two_partitions_are_shown_one_by_one(lake: Settings, tmp_path: Path) -> None:
+    path = lake.dags / "domains" / "shop.yaml"
+    spec = yaml.safe_load(path.read_text())
+    orders = spec["sources"]["orders"]
+    orders["uri"], orders["partition_columns"] = str(tmp_path / "{partition}.csv"), {}
+    orders["columns"].pop("day")
+    orders["dropped"] = ["day"]
+    path.write_text(yaml.safe_dump(spec, sort_keys=False))
+    for key in ("2020-01", "2020-02"):
+        (tmp_path / f"{key}.csv").write_text("order,customer,amount,placed_at\n7,zoe,many,2020-01-09T10:00:00Z\n")
+        run("ingest", "shop.orders", key)
+    ids = {row["row_id"] for row in document("quarantine", "list", "shop", "--ids", "--reason", "type")["ids"]}
+    assert len(ids) == 1
+    show = ["quarantine", "show", "shop", "orders", *ids]
+    assert "2 rows begin with" in str(CliRunner().invoke(_app, show).exception)
+    assert document(*show, "--partition", "2020-02")["partition"] == "2020-02"
+
+
+def test_a_partition_is_ingested_and_validated_by_the_steps_of_the_tasks(lake: Settings, tmp_path: Path) -> None:
+    assert document("ingest", "shop.orders", "2020-01")["ingested"]["changed"] is False
+    assert Ledger(lake).entries("shop", kinds=["partition_ingested"]) == []
+    write_orders(tmp_path, ROWS + "5,2020-01,eve,1,2020-01-05T10:00:00Z\n")
+    told = document("ingest", "shop.orders", "2020-01")
+    assert (told["ingested"]["rows"], told["validated"]["rows_clean"], told["recompute"]) == (4, 3, ["2020-01"])
+    (entry,) = Ledger(lake).entries("shop", kinds=["partition_ingested"])
+    assert (entry.actor, entry.subject, entry.payload["rows"]) == ("ann", "shop/orders/2020-01", 4)
+    assert "unchanged, 4 rows" in run("ingest", "shop.orders", "2020-01")
+    assert "is no dataset" in run("ingest", "shop", "2020-01", code=2)
+    assert "shop has partitions from 2020-01 on" in run("ingest", "shop.orders", "2019-12", code=2)
+
+
+def test_a_personal_record_is_decrypted_for_an_owner_who_says_why_and_that_is_recorded(
+    lake: Settings, tmp_path: Path, act_as: ActAs
+) -> None:
+    broken = "7,2020-01,zoe@x.org,many,2020-01-09T10:00:00Z"
+    domain = make_domain(write_orders(tmp_path, ROWS + broken + "\n"), contract=[AMOUNT], pii={"customer": "tokenise"})
+    domain = domain.model_copy(update={"owners": ["paul"]})
+    path = lake.dags / "domains" / "shop.yaml"
+    path.write_text(yaml.safe_dump(domain.model_dump(mode="json", exclude_defaults=True), sort_keys=False))
+    run("ingest", "shop.orders", "2020-01")
+    (row,) = document("quarantine", "list", "shop", "--ids", "--reason", "type")["ids"]
+    show = ["quarantine", "show", "shop", "orders", row["row_id"][:8]]
+    assert "zoe" not in document(*show)["raw"]
+    assert isinstance(CliRunner().invoke(_app, [*show, "--reveal", "--because", "x"]).exception, IdentityError)
+    act_as("paul")
+    assert isinstance(CliRunner().invoke(_app, [*show, "--reveal"]).exception, SpecError)
+    assert Ledger(lake).entries("shop", kinds=["record_disclosed"]) == []
+    assert document(*show, "--reveal", "--because", "the partner asks")["raw"] == broken
+    (entry,) = Ledger(lake).entries("shop", kinds=["record_disclosed"])
+    assert (entry.actor, entry.payload["reason"]) == ("paul", "the partner asks")
+    assert "zoe" not in str(entry.payload)
 
 
 def test_what_cannot_be_is_refused(lake: Settings, tmp_path: Path) -> None:

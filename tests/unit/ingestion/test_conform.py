@@ -120,6 +120,16 @@ def test_a_local_time_that_clocks_show_twice_or_never_is_not_guessed() -> None:
     assert [line for line, _, _ in bad] == [1, 2]
 
 
+@pytest.mark.parametrize(("ambiguous", "hour"), [("earlier", 5), ("later", 6)])
+def test_a_local_time_that_clocks_show_twice_is_the_one_the_source_says(ambiguous: str, hour: int) -> None:
+    values = pa.array([datetime(2020, 3, 8, 2, 30), datetime(2020, 11, 1, 1, 30)])
+    texts = pa.array(["2020-03-08T02:30:00", "2020-11-01T01:30:00"])
+    for shown in (values, texts):
+        good, bad = column(shown, "timestamp", timezone="America/New_York", ambiguous=ambiguous)
+        assert good == [datetime(2020, 11, 1, hour, 30, tzinfo=UTC)]
+        assert [line for line, _, _ in bad] == [1], "a time that no clock showed is never guessed"
+
+
 @pytest.mark.parametrize(
     ("values", "kind"),
     [(pa.array([1, 2]), "timestamp"), (pa.array([[1]]), "int32"), (pa.array([datetime(2020, 1, 1)]), "int64")],

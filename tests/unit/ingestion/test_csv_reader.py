@@ -80,6 +80,11 @@ def test_times_without_zone_are_read_in_the_declared_one(tmp_path: Path) -> None
     assert one(tmp_path, "timestamp", "2013-07-01T12:00Z", **new_york).isoformat() == "2013-07-01T12:00:00+00:00"
     assert "twice or never" in one(tmp_path, "timestamp", "2013-11-03 01:30:00", **new_york)
     assert "twice or never" in one(tmp_path, "timestamp", "2013-03-10 02:30:00", **new_york)
+    for ambiguous, hour in (("earlier", "05"), ("later", "06")):
+        repeated = one(tmp_path, "timestamp", "2013-11-03 01:30:00", **new_york, ambiguous=ambiguous)
+        assert repeated.isoformat() == f"2013-11-03T{hour}:30:00+00:00"
+        never = one(tmp_path, "timestamp", "2013-03-10 02:30:00", **new_york, ambiguous=ambiguous)
+        assert never == "a time that America/New_York has never, as clocks change"
 
 
 def test_a_source_whose_times_carry_no_zone_is_told_to_declare_one(tmp_path: Path) -> None:
@@ -279,3 +284,17 @@ def test_every_record_is_a_row_or_a_reject_however_the_file_is_cut(
         assert reject["raw"] == raw.decode("utf-8", "backslashreplace")
         before = content[: reject["offset"]]
         assert reject["line"] == 1 + before.count(b"\n") + before.count(b"\r") - before.count(b"\r\n")
+
+
+def test_a_column_is_read_from_the_text_that_the_header_has_for_it(tmp_path: Path) -> None:
+    text = "Ride ID,fare,ride_id\n7,1.5,99\nx,2.5,98\n"
+    columns = {"ride_id": "int32", "fare": "float64"}
+    found = read(tmp_path, "a.csv", text, columns=columns, key=["ride_id"], header={"ride_id": "Ride ID"})
+    assert [(row["ride_id"], row["fare"]) for row in found.rows] == [(7, 1.5)]
+    assert [item["column"] for item in found.rejects] == ["ride_id"]
+
+
+def test_a_text_of_the_header_that_looks_like_a_column_is_the_remedy(tmp_path: Path) -> None:
+    with pytest.raises(SourceError) as caught:
+        read(tmp_path, "a.csv", "Ride ID,fare\n7,1.5\n", columns={"ride_id": "int32"}, key=["ride_id"])
+    assert caught.value.remedy == 'add `header: {ride_id: "Ride ID"}` to the source'

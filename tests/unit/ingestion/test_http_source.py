@@ -5,18 +5,25 @@ from __future__ import annotations
 import base64
 import contextlib
 import gzip
+import ipaddress
 import json
 import logging
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from tests.unit.ingestion.one_pass import FEBRUARY, FIRST, JANUARY, LAST, no_connections, notes_of, rejects_of, rows_of
 
 from millrace.errors import SourceError, SourceUnavailableError
@@ -450,3 +457,52 @@ def test_no_attempt_begins_once_patience_has_ended(
     with pytest.raises(SourceUnavailableError, match="after 2 attempts"):
         rows_of(source())
     assert (len(service.asked), waits) == (2, [1.0])
+
+
+def test_a_private_authority_is_one_that_the_connection_names(
+    service: Service, source: Make, tmp_path: Path, waits: list[float]
+) -> None:
+    pem, key = _certificate(tmp_path)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(pem, key)
+    service.server.socket = context.wrap_socket(service.server.socket, server_side=True)
+    service.answer = lambda _: page(ITEMS)
+    host = f"https://127.0.0.1:{service.server.server_port}"
+
+    def connection(**extra: Any) -> Connection:
+        return Connection(name="partner", kind="http", host=host, extra=extra)
+
+    trusted = source(f"{host}/items", connection(verify=str(pem)))
+    assert rows_of(trusted) == ITEMS
+    with pytest.raises(SourceError, match="its certificate is not trusted") as caught:
+        rows_of(source(f"{host}/items", connection()))
+    assert "ca.pem" in caught.value.remedy
+    assert waits == [], "no certificate mends by itself"
+    for given, told in (("false", "always checked"), (False, "always checked"), ("/nowhere.pem", "no certificates")):
+        with pytest.raises(SourceError, match=told):
+            rows_of(source(f"{host}/items", connection(verify=given)))
+
+
+def _certificate(folder: Path) -> tuple[Path, Path]:
+    """A certificate of an authority that nobody else knows, for 127.0.0.1, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a private authority")])
+    now = datetime.now(UTC)
+    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.IPv4Address("127.0.0.1"))])
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(address, critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    plain = serialization.NoEncryption()
+    pem, private = folder / "authority.pem", folder / "key.pem"
+    pem.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    private.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain))
+    return pem, private

@@ -37,8 +37,30 @@ def fault(dags: Path, file: str, before: str, after: str) -> SpecError:
         (USE_CASE, "  metric: auc", "  split: random\n  metric: auc", "'random'", "correct 'evaluation.split'"),
         (DOMAIN, "America/New_York", "America/New_Yrok", "timezone: no time zone", "correct 'timezone'"),
         (DOMAIN, "America/New_York", "../etc", "timezone: no time zone", "correct 'timezone'"),
-        (DOMAIN, 'first: "2013-01"', 'first: "2013-13"', "first: '2013-13' is not the key of a month", "correct"),
-        (DOMAIN, 'last: "2013-12"', 'last: "2012-12"', "lies before first", "correct the keys it names"),
+        (
+            DOMAIN,
+            'first: "2013-01"',
+            'first: "2013-13"',
+            "first: '2013-13' is not the key of a month",
+            'write first: "2024-05"',
+        ),
+        (DOMAIN, 'first: "2013-01"', "first: 2013-01-05", "first: '2013-01-05' is not the key of a month", "month"),
+        (USE_CASE, "  metric: auc", "  metric: rmse", "'rmse' does not fit", "set evaluation.metric: auc"),
+        (
+            USE_CASE,
+            "problem: binary",
+            "problem: multiclass",
+            "classes",
+            "list each class once",
+        ),
+        (DOMAIN, 'last: "2013-12"', 'last: "2012-12"', "lies before first", "set `last` to 2013-01 or later"),
+        (
+            DOMAIN,
+            "      tailnum: string",
+            "      Tail No: string",
+            "Tail No",
+            "call it 'tail_no'; of a CSV file say `header",
+        ),
         (DOMAIN, "key: [tailnum]", "key: [tailnr]", "'tailnr' is neither", "correct 'sources.planes'"),
     ],
 )
@@ -136,3 +158,11 @@ def test_yaml_nested_without_end_is_refused_and_does_not_end_the_process(text: s
 
 def test_a_long_flat_list_is_read() -> None:
     assert read_yaml("- a: 1\n" * 1_000, where="a file") == [{"a": 1}] * 1_000
+
+
+def test_a_day_without_quotes_is_the_key_that_it_looks_like(dags: Path) -> None:
+    path = dags / DOMAIN
+    text = path.read_text(encoding="utf-8").replace('first: "2013-01"', "grain: day\nfirst: 2013-01-05")
+    path.write_text(text.replace("grain: month\n", "").replace('last: "2013-12"', "last: 2013-12-31"), encoding="utf-8")
+    domain = load_domain(dags, "flights")
+    assert (domain.first, domain.last) == ("2013-01-05", "2013-12-31")

@@ -7,8 +7,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from millrace.errors import SpecError
 from millrace.spec import DomainSpec, FileSourceSpec
+from millrace.spec.address import public_address
 from millrace.spec.load import check_values
-from millrace.spec.source import AnySourceSpec, public_address
+from millrace.spec.source import AnySourceSpec
 
 ORDERS: dict[str, Any] = {"uri": "x.csv", "columns": {"order": "int64", "mail": "string"}, "key": ["order"]}
 
@@ -130,3 +131,19 @@ def test_an_address_with_a_password_is_no_spec(kind: str, key: str) -> None:
         adapter.validate_python(source)
     made = adapter.validate_python({**source, key: "https://host/{partition}?token=abc"})
     assert made.origin == "https://host/{partition}"
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({"ambiguous": "earlier"}, "clocks of `timezone`"),
+        ({"ambiguous": "first", "timezone": "UTC"}, "earlier"),
+        ({"dropped": ["a"]}, "which rows still have"),
+    ],
+)
+def test_a_source_that_contradicts_itself_is_no_spec(more: dict[str, Any], told: str) -> None:
+    source = {"kind": "file", "uri": "x.csv", "columns": {"a": "int32"}, "key": ["a"]}
+    adapter = TypeAdapter(AnySourceSpec)
+    assert adapter.validate_python({**source, "dropped": ["b"]}).dropped == ["b"]
+    with pytest.raises(ValidationError, match=told):
+        adapter.validate_python({**source, **more})

@@ -40,6 +40,7 @@ LINE = st.one_of(
         ]
     ),
 )
+MEANT = ["late", "duplicate", "type", "parse", "no_partition", "outside"]
 FILE = st.lists(LINE, min_size=1, max_size=10)
 ACTION = st.sampled_from(["quarantine", "warn"])
 OPERATION = st.sampled_from(["ingest", "validate", "revalidate", "waive", "reopen", "next delivery"])
@@ -85,10 +86,10 @@ def do(operation: str, domain: DomainSpec, here: Settings) -> None:
             replay(domain, "orders", settings=here, by="ann", now=NOW)
         case "waive":
             because: dict[str, Any] = {"action": "waive", "by": "ann", "reason": "they are right"}
-            replay(domain, "orders", settings=here, reasons=["late", "duplicate"], now=NOW, **because)
+            replay(domain, "orders", settings=here, reasons=MEANT, now=NOW, **because)
         case "reopen":
             back: dict[str, Any] = {"action": "reopen", "by": "ann", "reason": "a mistake"}
-            replay(domain, "orders", settings=here, reasons=["late", "duplicate"], now=NOW, **back)
+            replay(domain, "orders", settings=here, reasons=MEANT, now=NOW, **back)
 
 
 def check(here: Settings, domain: DomainSpec) -> None:

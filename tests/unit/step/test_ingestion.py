@@ -217,6 +217,24 @@ def test_an_added_column_is_noted_and_a_dropped_or_retyped_one_refused(tmp_path:
         )
 
 
+def test_a_column_declared_as_dropped_is_kept_for_what_was_written_before(tmp_path: Path, settings: Settings) -> None:
+    path = write_orders(tmp_path)
+    for key in ("2020-01", "2020-02"):
+        ingest_partition(make_domain(path), "orders", key, settings=settings)
+        validate_partition(make_domain(path), "orders", key, settings=settings)
+    narrow = make_domain(
+        path, columns={name: kind for name, kind in COLUMNS.items() if name != "amount"}, dropped=["amount"]
+    )
+    ingest_partition(narrow, "orders", "2020-02", settings=settings)
+    validate_partition(narrow, "orders", "2020-02", settings=settings)
+    for table in ("shop/raw/orders", "shop/clean/orders"):
+        rows = Table(settings.lake, table).read().sort_by("order").select(["order", "amount"]).to_pylist()
+        assert [row["amount"] for row in rows] == [10.5, None, None, 40.0], table
+    again = validate_partition(narrow, "orders", "2020-01", settings=settings)
+    assert (again.rows_in, again.rows_clean) == (3, 3), "raw rows of before are judged by the columns of today"
+    assert count_rows(narrow, "orders", settings=settings) == {"source": 4, "clean": 4, "quarantined": 0}
+
+
 def test_personal_values_lie_nowhere_in_the_clear(
     tmp_path: Path, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -23,6 +23,7 @@ from millrace.spec import DomainSpec
 from millrace.step.ingestion import ingest_partition
 from millrace.step.replay import ReplayReport, replay
 from millrace.step.validation import count_rows, validate_partition
+from millrace.validation import ValidationReport
 from millrace.validation.quarantine import read_quarantine
 
 MONDAY, TUESDAY = datetime(2020, 1, 6, tzinfo=UTC), datetime(2020, 1, 7, tzinfo=UTC)
@@ -46,6 +47,11 @@ def validate(domain: DomainSpec, settings: Settings, key: str = KEY, *, now: dat
     """Ingest and validate."""
     ingest_partition(domain, "orders", key, settings=settings, now=MONDAY)
     return validate_partition(domain, "orders", key, settings=settings, now=now).clean
+
+
+def check(domain: DomainSpec, settings: Settings) -> ValidationReport:
+    """Validate alone."""
+    return validate_partition(domain, "orders", KEY, settings=settings, now=TUESDAY)
 
 
 def clean(settings: Settings, *columns: str) -> list[Any]:
@@ -227,8 +233,6 @@ def test_a_record_that_could_not_be_read_becomes_clean_by_a_whole_correction_alo
     (text,) = [key for key in aside(settings) if isinstance(key, str)]
     row_id = id_of(settings, text)
     assert aside(settings)[text]["kind"] == "record"
-    with pytest.raises(SpecError, match="records that could not be read"):
-        run(domain, settings, action="waive", reason="x", ids=[row_id])
     assert figures(run(domain, settings, ids=[row_id])) == (1, 0, 1)
     with pytest.raises(SourceError, match="a correction gives all columns; missing: order, day, customer, placed_at"):
         run(domain, settings, action="correct", corrections=corrections(tmp_path, [{"row_id": row_id, "amount": 1}]))
@@ -238,6 +242,38 @@ def test_a_record_that_could_not_be_read_becomes_clean_by_a_whole_correction_alo
     assert clean(settings, "order", "amount")[-1] == (9, 7.0)
     validate(domain, settings)
     assert (clean(settings), state(settings)) == ([1, 2, 9], {4: "open", text: "corrected"})
+
+
+def test_a_waived_record_of_which_no_row_can_be_made_is_dismissed_and_counts_no_more(
+    shop: Any, settings: Settings
+) -> None:
+    domain = shop(BAD + "9,2020-01,zoe,many,2020-01-09T10:00:00Z\n8,1999-01,bo,1,1999-01-09T10:00:00Z\n")
+    counted = count_rows(domain, "orders", settings=settings)
+    assert (counted["source"], counted["clean"], counted["quarantined"]) == (7, 2, 5)
+    told = run(domain, settings, action="waive", reason="a footer", reasons=["type", "outside"])
+    assert (*figures(told), told.to_dict()["dismissed"]) == (2, 0, 0, 2)
+    assert told.stale == []
+    assert "no row can be made" in told.partitions[0].notes[0]
+    again = check(domain, settings)
+    assert (again.rows_in, again.rows_clean, again.rows_quarantined) == (5, 2, 3)
+    assert count_rows(domain, "orders", settings=settings) == {"source": 5, "clean": 2, "quarantined": 3}
+    (entry,) = [row for row in aside(settings).values() if row["kind"] == "record"]
+    assert (entry["status"], entry["resolution"], entry["resolved_by"]) == ("closed", "dismissed", "ann")
+    run(domain, settings, action="reopen", reason="a mistake", reasons=["type", "outside"])
+    assert count_rows(domain, "orders", settings=settings) == counted
+    assert check(domain, settings).rows_in == 6
+
+
+def test_a_dismissal_publishes_no_clean_row_that_the_contract_blocks(shop: Any, settings: Settings) -> None:
+    shop(ROWS + "9,2020-01,zoe,many,2020-01-09T10:00:00Z\n")
+    kwargs = {"column": "half", "min_value": 0, "max_value": 1}
+    blocking = {**AMOUNT, "id": "halved", "on_failure": "block", "kwargs": kwargs}
+    changed = shop(None, run=False, cleanup=[{"derive": {"half": "amount / 2"}}], contract=[AMOUNT, blocking])
+    before = Table(settings.lake, "shop/clean/orders").open().version()
+    with pytest.raises(ContractError, match="halved"):
+        run(changed, settings, action="waive", reason="a footer", reasons=["type"])
+    assert Table(settings.lake, "shop/clean/orders").open().version() == before
+    assert [row["status"] for row in aside(settings).values() if row["kind"] == "record"] == ["open"]
 
 
 def test_a_late_row_that_is_accepted_takes_the_place_of_the_clean_row_of_its_key(
@@ -261,6 +297,37 @@ def test_a_late_row_that_is_accepted_takes_the_place_of_the_clean_row_of_its_key
     assert [(row["row_id"], row["status"]) for row in rows(settings)] == [
         (row["row_id"], row["status"]) for row in before
     ]
+
+
+def test_decisions_on_late_rows_survive_a_column_that_is_added(shop: Any, settings: Settings, tmp_path: Path) -> None:
+    late: dict[str, Any] = {"late": {"policy": "quarantine"}}
+    shop(ROWS, **late)
+    more = "7,2020-01,eve,3,2020-01-08T10:00:00Z\n8,2020-01,zoe,50,2020-01-09T10:00:00Z\n"
+    write_orders(tmp_path, ROWS + more)
+    domain = shop(None, run=False, **late)
+    ingest_partition(domain, "orders", KEY, settings=settings, now=datetime(2021, 1, 1, tzinfo=UTC))
+    check(domain, settings)
+    fixed = corrections(tmp_path, [{"row_id": id_of(settings, 7), "amount": 4}])
+    run(domain, settings, action="correct", corrections=fixed)
+    run(domain, settings, action="waive", reason="a bulk order", ids=[id_of(settings, 8)])
+    assert clean(settings, "order", "amount") == [(1, 10.5), (2, None), (7, 4.0), (8, 50.0)]
+
+    noted = "".join(f"{line},n{number}\n" for number, line in enumerate((ROWS + more).splitlines()))
+    write_orders(tmp_path, noted, header="order,day,customer,amount,placed_at,note\n")
+    wider = shop(None, run=False, **late, columns={**COLUMNS, "note": "string"})
+    ingest_partition(wider, "orders", KEY, settings=settings, now=datetime(2021, 1, 1, tzinfo=UTC))
+    found = check(wider, settings)
+    assert (found.rows_in, found.rows_clean, found.rows_quarantined) == (5, 4, 1)
+    kept = [(1, 10.5, "n0"), (2, None, "n1"), (7, 4.0, "n4"), (8, 50.0, "n5")]
+    assert clean(settings, "order", "amount", "note") == kept
+    assert {key: state(settings)[key] for key in (7, 8)} == {7: "corrected", 8: "waived"}
+    run(wider, settings, action="reopen", reason="a mistake", ids=[id_of(settings, 7), id_of(settings, 8)])
+    assert clean(settings) == [1, 2]
+    counted = count_rows(wider, "orders", settings=settings)
+    assert counted["source"] == counted["clean"] + counted["quarantined"]
+    check(wider, settings)
+    assert clean(settings, "order", "amount", "note") == [*kept[:2], (7, 3.0, "n4")], "judged as it came"
+    assert state(settings)[8] == "open"
 
 
 def rows(settings: Settings) -> list[dict[str, Any]]:

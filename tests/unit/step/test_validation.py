@@ -18,7 +18,9 @@ from millrace.errors import ContractError, LakeError, SpecError
 from millrace.lake import Table
 from millrace.settings import Settings
 from millrace.spec import DomainSpec, load_domain
+from millrace.step.case import declared_keys, open_case
 from millrace.step.ingestion import ingest_partition
+from millrace.step.place import Place
 from millrace.step.validation import check_contract, count_rows, validate_partition
 from millrace.validation import ValidationReport
 
@@ -141,6 +143,20 @@ def test_the_order_of_rows_in_the_source_changes_neither_clean_nor_quarantine(
     assert (again.clean.digest, again.quarantine.digest) == (first.clean.digest, first.quarantine.digest)
 
 
+def test_keys_that_are_not_set_leave_a_stored_verdict_as_good_as_it_was(tmp_path: Path, settings: Settings) -> None:
+    domain = make_domain(write_orders(tmp_path), timezone="UTC")
+    ingest_partition(domain, "orders", "2020-01", settings=settings)
+    changed = {"dropped": ["gone"], "ambiguous": "later"}
+    cases = [domain, *(make_domain(tmp_path / "orders.csv", timezone="UTC", **{k: v}) for k, v in changed.items())]
+    found = []
+    for each in cases:
+        place = Place(domain=each, source="orders", key="2020-01", settings=settings)
+        found.append(open_case(place, datetime(2020, 3, 1, tzinfo=UTC)).digest)
+    assert len(set(found)) == 3
+    of_before = domain.sources["orders"].model_dump(mode="json", exclude={"dropped", "ambiguous"})
+    assert declared_keys(domain.sources["orders"]) == of_before
+
+
 def test_a_mended_source_brings_rows_back_from_quarantine(tmp_path: Path, settings: Settings) -> None:
     run(make_domain(write_orders(tmp_path), contract=[AMOUNT]), settings)
     run(make_domain(write_orders(tmp_path, ROWS.replace(",40,", ",4,")), contract=[AMOUNT]), settings)
@@ -261,3 +277,11 @@ def test_every_row_is_clean_or_quarantined_and_none_is_both(
         keys = [key for key, _, _ in kept.elements() if key is not None]
         assert len(keys) == len(set(keys))
         assert len({row["row_id"] for row in aside(place)}) == sum(left.values())
+
+
+@pytest.mark.parametrize(("column", "found"), [("customer", 1), ("amount", 0)])
+def test_truths_asked_of_a_column_of_texts_are_to_be_quoted(column: str, found: int) -> None:
+    asked = {"type": "expect_column_values_to_be_in_set", "kwargs": {"column": column, "value_set": [True, False]}}
+    faults = [fault for fault in check_contract(make_domain("x.csv", contract=[asked])) if "quote them" in fault]
+    assert len(faults) == found
+    assert all('value_set: ["yes", "no"]' in fault for fault in faults)
