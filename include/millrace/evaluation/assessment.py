@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from millrace.artifact import DatasetRef, digest_of
+from millrace.evaluation.audit_finding import FairnessScore, StabilityTest
 from millrace.evaluation.bootstrap import measure_metric
 from millrace.evaluation.contest import BASELINE, Contender, Field, decision_rule
 from millrace.evaluation.evidence import Evidence
@@ -23,12 +24,10 @@ from millrace.evaluation.finding import (
     Curve,
     DataIdentity,
     Explanation,
-    FairnessScore,
     Latency,
     ModelScore,
     Origin,
     SliceScore,
-    StabilityTest,
     Sufficiency,
     TimeOrder,
     shortened,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from millrace.evaluation.audit_finding import FairnessScore, StabilityTest
 from millrace.evaluation.card_text import bounded, digits_for, digits_of, figure, percent
 from millrace.evaluation.evidence import Evidence
-from millrace.evaluation.finding import FairnessScore, StabilityTest
 from millrace.evaluation.metric import METRICS, direction_of
 
 _MEGABYTE = 1e6

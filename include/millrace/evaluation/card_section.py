@@ -84,7 +84,7 @@ def _people(evidence: Evidence) -> list[str]:
 
 def _data(evidence: Evidence) -> list[str]:
     data, time = evidence.data, evidence.time
-    measured = f"measured on {data.holdout_rows:,} rows of {time.holdout} ({data.holdout_days} days)"
+    measured = f"measured on {data.holdout_rows:,} rows of {time.measured_on} ({data.holdout_days} days)"
     known = f"Only labels known by {time.cut[:16].replace('T', ' ')} UTC were used. {_labels(evidence)}"
     features = (
         f"Features come from the service {evidence.feature_service}, each as it was known at the moment of prediction."

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from millrace.artifact import digest_of
 from millrace.document import load_document, store_document
 from millrace.errors import DocumentError
+from millrace.evaluation.audit_finding import FairnessScore, StabilityTest
 from millrace.evaluation.finding import (
     BusinessValue,
     CalibrationPoint,
@@ -22,12 +23,10 @@ from millrace.evaluation.finding import (
     Curve,
     DataIdentity,
     Explanation,
-    FairnessScore,
     Latency,
     ModelScore,
     Origin,
     SliceScore,
-    StabilityTest,
     Sufficiency,
     TimeOrder,
 )
@@ -39,6 +38,8 @@ from millrace.spec.use_case import Problem
 _LATER = frozenset(
     {"classes", "absent", "rule", "tuning", "fairness", "stability", "latency", "value", "curves", "origin"}
 )
+
+_LATER_OF_TIME = frozenset({"holdout_first", "training_label_known_at"})
 
 
 class Evidence(BaseModel):
@@ -105,12 +106,17 @@ class Evidence(BaseModel):
     def document(self) -> dict[str, Any]:
         """JSON types, as stored; what came to the layout later stands there only where it says something."""
         plain = self.model_dump(mode="json")
-        return {name: value for name, value in plain.items() if value or name not in _LATER}
+        plain["time"] = _said(plain["time"], _LATER_OF_TIME)
+        return _said(plain, _LATER)
 
     @property
     def digest(self) -> str:
         """Address of the bundle."""
         return digest_of(self.document())
+
+
+def _said(plain: dict[str, Any], later: frozenset[str]) -> dict[str, Any]:
+    return {name: value for name, value in plain.items() if value or name not in later}
 
 
 def evidence_folder(settings: Settings) -> Path:

@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from millrace.errors import SettingsError
+from millrace.evaluation.audit_finding import FairnessScore, GroupScore
 from millrace.evaluation.block import DayBlocks
 from millrace.evaluation.bootstrap import Floats
-from millrace.evaluation.finding import Estimate, FairnessScore, GroupScore, shortened
+from millrace.evaluation.finding import Estimate, shortened
 from millrace.evaluation.gate import load_gates
 from millrace.evaluation.gates.fairness import Fairness
 from millrace.evaluation.holdout import Holdout

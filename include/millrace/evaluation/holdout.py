@@ -80,7 +80,7 @@ def make_holdout(
         use_case: whose rows.
         domain: its domain.
         table: the rows.
-        partition: key.
+        partition: key, or the first and the last, for messages.
         attributes: columns that no model sees, of the same rows in the same order.
 
     Raises:
@@ -146,16 +146,19 @@ def time_order(
     training: pa.Table,
     rows: pa.Table,
     known_until: str,
+    first: str = "",
 ) -> TimeOrder:
     """What shows whether training saw its future.
 
     Args:
-        holdout: key of the holdout.
+        holdout: key of the holdout, the last where several partitions are held out.
         training_partitions: keys of the partitions the candidates say they were trained on.
         training: those rows.
         rows: the rows of the holdout.
         known_until: the cut, ISO.
+        first: key of the first partition held out, where there are several.
     """
+    several, start = bool(first) and first != holdout, domain.partition(first or holdout).start
     known = [pc.max(item.column("label_known_at")).as_py() for item in (training, rows) if item.num_rows]
     return TimeOrder(
         training_partitions=training_partitions,
@@ -163,10 +166,12 @@ def time_order(
         training_last_event=_instant(pc.max(training.column("event_timestamp")).as_py()),
         holdout_first_event=_instant(pc.min(rows.column("event_timestamp")).as_py()),
         holdout_last_event=_instant(pc.max(rows.column("event_timestamp")).as_py()),
-        holdout_start=iso(domain.partition(holdout).start),
+        holdout_start=iso(start),
         cut=known_until or iso(domain.partition(holdout).end),
         last_label_known_at=_instant(max((item for item in known if item is not None), default=None)),
         rows_in_both=int(pc.sum(pc.is_in(rows.column("key"), training.column("key").combine_chunks())).as_py() or 0),
+        holdout_first=first if several else "",
+        training_label_known_at=_instant(pc.max(training.column("label_known_at")).as_py()) if several else "",
     )
 
 

@@ -11,8 +11,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from millrace.evaluation.audit_finding import StabilityTest
 from millrace.evaluation.bootstrap import measure_metric
-from millrace.evaluation.finding import StabilityTest, shortened
+from millrace.evaluation.finding import shortened
 from millrace.evaluation.holdout import numbers
 from millrace.evaluation.metric import direction_of
 from millrace.evaluation.sklearn_metric import has_metrics

@@ -38,7 +38,7 @@ class Release(PlainValue):
         candidate: name of the candidate in the spec.
         trainer: trainer that made it.
         trained_through: key of the last training partition.
-        holdout: key of the partition it was evaluated on.
+        holdout: key of the partition it was evaluated on, the last where there are several.
         effective_at: ISO instant in data time from which it is in force.
         evidence: digest of the evidence bundle.
         policy: digest of the policy it was judged under.

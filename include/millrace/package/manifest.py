@@ -59,7 +59,7 @@ class TrainingRecord:
         rows: their number.
         partitions: keys of the partitions they are from, in time order.
         trained_through: the last of them.
-        holdout: the partition kept back.
+        holdout: the partition kept back, the last where there are several; the first begins at `known_until`.
         known_until: ISO instant; labels known later were not used.
     """
 

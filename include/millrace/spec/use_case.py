@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from millrace.spec.base import ColumnName, Name, Spec, UserName
+from millrace.spec.base import ColumnName, Name, RuleError, Spec, UserName
 from millrace.spec.candidate import Candidates, ClassName
 from millrace.spec.feature import ComputeSpec
 from millrace.spec.policy import GateSpec
@@ -127,13 +127,14 @@ Crossing = Annotated[list[ColumnName], Field(min_length=2, max_length=3)]
 
 
 class EvaluationSpec(Spec):
-    """How candidates are compared: on the last partition, in time order.
+    """How candidates are compared: on the last partitions, in time order.
 
     Attributes:
         split: `time` only; a random split sees the future of its training rows.
         metric: the metric that ranks candidates and that gates compare: `auc` for binary, `log_loss` or `auc` (each
             class against the rest, the mean of all) for multiclass, `rmse` for regression.
-        holdout_partitions: how many of the last partitions are kept back.
+        holdout_partitions: how many of the last partitions are kept back; training sees none of them, nor a label that
+            became known after the first of them began.
         bootstrap: rounds of the day-block bootstrap.
         slices: columns whose values are reported apart, and lists of two or three that are crossed. Features, or any
             other column of the entity's clean rows.
@@ -144,7 +145,7 @@ class EvaluationSpec(Spec):
 
     split: Literal["time"] = "time"
     metric: Literal["auc", "log_loss", "rmse"] = "auc"
-    holdout_partitions: Literal[1] = 1
+    holdout_partitions: Annotated[int, Field(strict=True, ge=1, le=366)] = 1
     bootstrap: Annotated[int, Field(ge=50, le=5000)] = 200
     slices: list[ColumnName | Crossing] = []
     sensitive: list[ColumnName] = []
@@ -279,16 +280,30 @@ class UseCaseSpec(Spec):
     def _consistent(self) -> UseCaseSpec:
         columns = self.features.columns
         if leaked := sorted(set(columns) & set(self.leaks)):
-            raise ValueError(f"features {leaked} are declared as leaks: they are not known when the prediction is made")
+            raise RuleError(
+                f"features {leaked} are declared as leaks: they are not known when the prediction is made",
+                remedy=f"take {', '.join(leaked)} out of `features`",
+            )
         if doubled := sorted({name for name in columns if columns.count(name) > 1}):
-            raise ValueError(f"features named twice: {doubled}")
+            raise RuleError(f"features named twice: {doubled}", remedy=f"name {', '.join(doubled)} once in `features`")
         if unknown := sorted(set(self.features.categorical) - set(columns)):
-            raise ValueError(f"categorical names no feature: {unknown}")
+            raise RuleError(
+                f"categorical names no feature: {unknown}",
+                remedy=f"take {', '.join(unknown)} out of features.categorical; features are: {', '.join(columns)}",
+            )
         if self.evaluation.metric not in _METRICS[self.problem]:
-            raise ValueError(f"metric {self.evaluation.metric!r} does not fit a {self.problem} problem")
+            raise RuleError(
+                f"metric {self.evaluation.metric!r} does not fit a {self.problem} problem",
+                remedy=f"set evaluation.metric: {' or '.join(_METRICS[self.problem])}",
+            )
         if (self.problem == "multiclass") != (len(self.classes) > 2) or len(set(self.classes)) < len(self.classes):
-            raise ValueError("classes: a multiclass problem names three or more, each once; any other problem none")
+            raise RuleError(
+                "classes: a multiclass problem names three or more, each once; any other problem none",
+                remedy="list each class once in `classes`"
+                if self.problem == "multiclass"
+                else f"take `classes` out, or set problem: multiclass in place of {self.problem}",
+            )
         value = self.evaluation.value
         if value is not None and (fault := value.fault(self.problem, self.classes)):
-            raise ValueError(f"evaluation.{fault}")
+            raise RuleError(f"evaluation.{fault}", remedy="correct evaluation.value")
         return self

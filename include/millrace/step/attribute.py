@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -22,7 +23,7 @@ def read_attributes(
     use_case: UseCaseSpec,
     domain: DomainSpec,
     rows: pa.Table,
-    partition: str,
+    partitions: Sequence[str],
     training_set: DatasetRef,
     *,
     settings: Settings,
@@ -36,7 +37,7 @@ def read_attributes(
         use_case: names the columns.
         domain: its domain.
         rows: of the holdout, with `key` and `event_timestamp`.
-        partition: key of the holdout.
+        partitions: keys of the partitions held out.
         training_set: what the rows were read from.
         settings: this installation.
 
@@ -53,12 +54,15 @@ def read_attributes(
     if not names:
         return None
     source = Table(settings.lake, domain.clean_table(use_case.entity.source))
-    clean = _read_clean(use_case, source, names, partition, _clean_version(training_set, partition, settings))
+    clean = pa.concat_tables(
+        [_read_clean(use_case, source, names, key, _clean_version(training_set, key, settings)) for key in partitions],
+        promote_options="permissive",
+    )
     found = _join(use_case, clean, rows, names)
     if faults := [told for told, count in _faults(found, rows) if count]:
         raise EvaluationError(
             f"columns {', '.join(names)} cannot be had for the holdout: {'; '.join(faults)}",
-            where=f"{source.uri}, partition {partition}",
+            where=f"{source.uri}, partition {', '.join(partitions)}",
             remedy="clean rows changed since the training set was built: run training again",
         )
     return found.select(names)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 
 from millrace.errors import PackageError
 from millrace.governance.release import Release, Releases
 from millrace.lake import Table
-from millrace.package import FeatureSpec, Package
+from millrace.package import FeatureSpec, Package, TrainingRecord
+from millrace.partition import Partition
 from millrace.settings import Settings
 from millrace.spec import DomainSpec, UseCaseSpec, list_specs, load_domain, load_use_case
+from millrace.spec.holdout import span
 from millrace.step.column_lineage import CleanUse, trace_clean
 from millrace.step.column_reach import ServiceReach, label_parts
 from millrace.step.snapshot import plain
@@ -50,7 +52,7 @@ class ReleaseUse:
         in_force: whether it is the one that serves.
         features: its features that rest on the column.
         trained_on: training partitions with rows that may rest on the values.
-        evaluated_on: its holdout, where that has such rows; else "".
+        evaluated_on: what it held out and has such rows, of several partitions the first and the last; "" for none.
         predictions: what it predicted, where features or model rest on the values.
         fault: why its package cannot be read; "" where it can.
     """
@@ -203,6 +205,7 @@ def _release(  # noqa: PLR0917 - what is there, and what is looked for
 
     record = package.manifest.training
     trained = [key for key in record.partitions if rests(key)]
+    measured = [partition for partition in _held_out(domain, record) if rests(partition.key)]
     predicted = [
         PredictionUse(partition=key, role=role, rows=rows, inputs=service.reaches(key))
         for (key, version, role), rows in sorted(counts.items())
@@ -212,9 +215,16 @@ def _release(  # noqa: PLR0917 - what is there, and what is looked for
         use,
         features=[*service.row, *service.features],
         trained_on=trained,
-        evaluated_on=record.holdout if rests(record.holdout) else "",
+        evaluated_on=span(measured) if measured else "",
         predictions=predicted,
     )
+
+
+def _held_out(domain: DomainSpec, record: TrainingRecord) -> list[Partition]:
+    """What a package was not trained on but measured: labels known when it began are the last that training used."""
+    last = domain.partition(record.holdout)
+    first = Partition.at(datetime.fromisoformat(record.known_until), domain.grain, domain.timezone)
+    return first.until(last) or [last]
 
 
 def _counts(use_case: UseCaseSpec, settings: Settings) -> Counter[tuple[str, int, str]]:

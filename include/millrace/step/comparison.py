@@ -7,13 +7,16 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from millrace.artifact import DatasetRef, ModelRef
 from millrace.errors import EvaluationError, FeatureError, SpecError
 from millrace.governance.release import Release, Releases
 from millrace.package import Package, Predictor, TrainingRecord
+from millrace.partition import Partition
 from millrace.settings import Settings
 from millrace.spec import DomainSpec, PolicySpec, UseCaseSpec
+from millrace.spec.holdout import held_out, span
 from millrace.step.attribute import read_attributes
 from millrace.step.imported import compared_partitions
 from millrace.step.released import require_same_question, rows_of_package, spec_of
@@ -30,7 +33,8 @@ class Compared:
     """All that ran, and on what.
 
     Attributes:
-        partition: key of the holdout.
+        partition: key of the holdout, the last where several are held out.
+        held_out: all that are held out, in order.
         records: what each candidate's package says it was trained on.
         training: rows that the holdout is compared with.
         rows: rows of the holdout, as they lie in the training set.
@@ -43,6 +47,7 @@ class Compared:
     """
 
     partition: str
+    held_out: list[Partition]
     records: list[TrainingRecord]
     training: pa.Table
     rows: pa.Table
@@ -79,7 +84,8 @@ def run_comparison(
     }
     refs = {ref.candidate: ref for ref in candidates}
     records = [_record(refs[name], package) for name, package in packages.items()]
-    measured = _read(use_case, domain, training_set, partition.key, records=records, settings=settings)
+    held = held_out(use_case, domain, partition.key)
+    measured = _read(use_case, domain, training_set, held, records=records, settings=settings)
     predictors = {name: package.predictor() for name, package in packages.items()}
     release = Releases(settings).champion_for(use_case, partition.end, [ref.digest for ref in candidates])
     champion, reason = open_champion(use_case, domain, release, measured.holdout, settings)
@@ -94,6 +100,7 @@ def run_comparison(
     best = field.challenger.name
     return Compared(
         partition=partition.key,
+        held_out=held,
         records=records,
         training=measured.training,
         rows=measured.rows,
@@ -110,7 +117,7 @@ def _read(
     use_case: UseCaseSpec,
     domain: DomainSpec,
     training_set: DatasetRef,
-    partition: str,
+    held: list[Partition],
     *,
     records: list[TrainingRecord],
     settings: Settings,
@@ -119,6 +126,7 @@ def _read(
     from millrace.evaluation.holdout import make_holdout
     from millrace.training.data.training_set import load_training_set
 
+    partition, keys = held[-1].key, [item.key for item in held]
     training = load_training_set(
         use_case,
         training_set,
@@ -126,9 +134,9 @@ def _read(
         partitions=compared_partitions(use_case, domain, training_set, records, partition, settings=settings),
         known_until=max((record.known_until for record in records), key=datetime.fromisoformat),
     )
-    rows = load_training_set(use_case, training_set, lake=settings.lake, partitions=[partition])
-    attributes = read_attributes(use_case, domain, rows, partition, training_set, settings=settings)
-    holdout = make_holdout(use_case, domain, rows, partition, attributes=attributes)
+    rows = load_training_set(use_case, training_set, lake=settings.lake, partitions=keys)
+    attributes = read_attributes(use_case, domain, rows, keys, training_set, settings=settings)
+    holdout = make_holdout(use_case, domain, rows, span(held), attributes=attributes)
     return _Measured(training=training, rows=rows, holdout=holdout)
 
 
@@ -201,6 +209,8 @@ def open_champion(
     if release is None:
         return None, ""
     package = _open(release.package, settings)
+    if fault := _has_seen(use_case, package, holdout):
+        return None, f"release {release.version} {fault}"
     try:
         require_same_question(use_case, package)
     except SpecError as error:
@@ -215,6 +225,15 @@ def open_champion(
         return None, f"release {release.version} reads other features: {error.what}"
 
 
+def _has_seen(use_case: UseCaseSpec, package: Package, holdout: Holdout) -> str:
+    """What a release learned from and is held out now, as where more is held out than when it was made; or ""."""
+    through = package.manifest.training.trained_through
+    if use_case.evaluation.holdout_partitions == 1 or not through:
+        return ""
+    first = pc.min(holdout.table.column("partition")).as_py()
+    return f"was trained through {through}, and {first} is held out" if through >= first else ""
+
+
 def _holdout_of(
     own: UseCaseSpec, domain: DomainSpec, package: Package, holdout: Holdout, settings: Settings
 ) -> Holdout:
@@ -223,9 +242,14 @@ def _holdout_of(
     Raises:
         FeatureError: these features cannot be had for the very same rows.
     """
-    keys, partition = holdout.table.column("key"), holdout.table.column("partition")[0].as_py()
-    rows = rows_of_package(own, domain, partition, package, keys=keys, settings=settings).sort_by("key")
+    keys, of_row = holdout.table.column("key"), holdout.table.column("partition")
+    partitions = sorted(pc.unique(of_row).to_pylist())
+    found = [
+        rows_of_package(own, domain, key, package, keys=keys.filter(pc.equal(of_row, key)), settings=settings)
+        for key in partitions
+    ]
+    rows = pa.concat_tables(found).sort_by("key")
     if rows.column("key").to_pylist() != keys.to_pylist():
-        raise FeatureError(f"the rows of {partition} changed since the training set was built")
+        raise FeatureError(f"the rows of {', '.join(partitions)} changed since the training set was built")
     kept = {name: holdout.table.column(name) for name in ("label", "partition")}
     return replace(holdout, table=pa.table({**{name: rows.column(name) for name in rows.column_names}, **kept}))

@@ -204,6 +204,7 @@ def _time_order(domain: DomainSpec, compared: Compared, *, known_until: str) -> 
         training=compared.training,
         rows=compared.rows,
         known_until=known_until,
+        first=compared.held_out[0].key,
     )
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from millrace.evaluation.finding import Explanation, StabilityTest
+from millrace.evaluation.audit_finding import StabilityTest
+from millrace.evaluation.finding import Explanation
 from millrace.package import Predictor
 from millrace.spec import UseCaseSpec
 

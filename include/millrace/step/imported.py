@@ -11,6 +11,7 @@ from millrace.package import Manifest, Package, TrainingRecord
 from millrace.package.layout import IMPORTED
 from millrace.settings import Settings
 from millrace.spec import DomainSpec, UseCaseSpec
+from millrace.spec.holdout import held_out
 from millrace.training.data.training_set import open_training_set
 
 
@@ -29,7 +30,7 @@ def compared_partitions(
     """
     if trained := sorted({key for record in records for key in record.partitions}):
         return trained
-    before = domain.partition(holdout).shift(-1).key
+    before = held_out(use_case, domain, holdout)[0].shift(-1).key
     return open_training_set(use_case, training_set, lake=settings.lake, through=before).partitions
 
 
@@ -49,6 +50,7 @@ def declared_time(domain: DomainSpec, time: TimeOrder, challenger: Manifest) -> 
         update={
             "training_partitions": [through] if last else [],
             "training_last_event": iso(last) if last else "",
+            "training_label_known_at": "",
             "declared": True,
         }
     )

@@ -119,7 +119,7 @@ def _is_materialized(reader: OnlineReader, package: Package) -> bool:
 
 
 def _real_rows(use_case: UseCaseSpec, domain: DomainSpec, release: Release, settings: Settings) -> pa.Table:
-    """Rows spread over the release's holdout: keys and what else a request by key holds."""
+    """Rows spread over the (last) partition of the release's holdout: keys and what else a request by key holds."""
     clean = Table(settings.lake, domain.clean_table(use_case.entity.source))
     if not clean.exists() or release.holdout not in clean.partitions():
         return pa.table({})

@@ -22,13 +22,17 @@ from millrace.package import Package
 from millrace.package.layout import IMPORTED
 from millrace.settings import Settings
 from millrace.spec import load_domain
+from millrace.spec.holdout import held_out, span
+from millrace.step.environment import environments_folder
 from millrace.step.rebuild_comparison import Comparison, compare_packages, metric_of, predict_rows
 from millrace.step.training import build_training_set
 from millrace.training.data.rows import TrainingRows
 from millrace.training.data.training_set import load_training_set, open_training_set
-from millrace.training.isolation.environment import Environment, build_environment, own_environment
-from millrace.training.isolation.isolated import Place, own_code, work
+from millrace.training.isolation.environment import Environment, own_environment
+from millrace.training.isolation.environment_store import hold_environment
+from millrace.training.isolation.isolated import work
 from millrace.training.isolation.software import lock_text, matches, require_pinned
+from millrace.training.isolation.worker_process import Place, own_code
 from millrace.training.job import TrainingJob
 from millrace.training.run import LooseRun, go_on
 
@@ -48,7 +52,7 @@ class Rebuilt(PlainValue):
         recipe: digest of the recipe.
         commit: commit whose code trained ("" where the code that runs now did).
         libraries: `this environment` where it has the versions of then, else the digest of the one that was built.
-        holdout: partition that was kept back.
+        holdout: partition that was kept back, the last where there were several.
         comparison: which level held; None for newer data.
         metrics: on newer data, the metric of the rebuilt model and of the released one on the holdout.
         notes: what is not as it was, and may make a difference.
@@ -114,8 +118,8 @@ def rebuild_release(
     rows = _rows(job, ref, settings)
     if not on:
         _require_same_rows(rows, recorded, ref)
-    environment = _environment(recipe, settings, stop)
-    rebuilt = _train(text, rows, recipe, environment, settings=settings, stop=stop)
+    with _environment(recipe, settings, stop) as environment:
+        rebuilt = _train(text, rows, recipe, environment, settings=settings, stop=stop)
     log.info("release %d of %s rebuilt as package %s", version, use_case, rebuilt.digest)
     found = Rebuilt(
         use_case=use_case,
@@ -129,9 +133,8 @@ def rebuild_release(
         holdout=job.holdout,
         notes=_notes(recipe, recorded, workers=job.spec.workers),
     )
-    kept_back = load_training_set(
-        job.use_case, ref, lake=settings.lake, partitions=[job.holdout], hidden=job.features.hidden
-    )
+    held = [partition.key for partition in job.held_out]
+    kept_back = load_training_set(job.use_case, ref, lake=settings.lake, partitions=held, hidden=job.features.hidden)
     if on:
         metrics, why = _metrics(job, rebuilt, recorded, kept_back)
         found = replace(found, metrics=metrics, notes=[*found.notes, *why])
@@ -173,11 +176,12 @@ def _move(job: TrainingJob, key: str, *, settings: Settings) -> tuple[TrainingJo
     domain = load_domain(settings.dags, job.domain.name)
     holdout = domain.partition(key)
     ref = build_training_set(job.use_case, domain, holdout.key, settings=settings)
-    return replace(job, holdout=holdout.key, known_until=iso(holdout.start)), ref
+    first = held_out(job.use_case, domain, holdout.key)[0]
+    return replace(job, holdout=holdout.key, known_until=iso(first.start)), ref
 
 
 def _rows(job: TrainingJob, ref: DatasetRef, settings: Settings) -> TrainingRows:
-    before = job.domain.partition(job.holdout).shift(-1).key
+    before = job.held_out[0].shift(-1).key
     hidden = job.features.hidden
     return open_training_set(
         job.use_case, ref, lake=settings.lake, through=before, known_until=job.known_until, hidden=hidden
@@ -194,12 +198,15 @@ def _require_same_rows(rows: TrainingRows, recorded: Package | None, ref: Datase
     )
 
 
-def _environment(recipe: Recipe, settings: Settings, stop: Callable[[], bool]) -> Environment:
+@contextmanager
+def _environment(recipe: Recipe, settings: Settings, stop: Callable[[], bool]) -> Iterator[Environment]:
     """The recorded libraries: here, where this environment has the very same; else built from the recorded pins."""
     if matches(recipe.libraries) and platform.python_version() == recipe.python:
-        return own_environment()
+        yield own_environment()
+        return
     lock = load_text(recipe.lock, settings) if recipe.isolated else lock_text(recipe.libraries)
-    return build_environment(lock, store=settings.var / "environments", stop=stop)
+    with hold_environment(lock, store=environments_folder(settings), stop=stop) as found:
+        yield found
 
 
 @contextmanager
@@ -229,7 +236,7 @@ def _metrics(
             try:
                 metrics[name] = metric_of(job.use_case, rows, predict_rows(package, rows))
             except MillraceError as error:
-                notes.append(f"no metric of the {name} model on {job.holdout}: {error.what}")
+                notes.append(f"no metric of the {name} model on {span(job.held_out)}: {error.what}")
     return metrics, notes
 
 

@@ -18,6 +18,7 @@ from millrace.registry.mlflow_alias import moving_aliases, set_alias
 from millrace.registry.mlflow_registry import register_version
 from millrace.settings import Settings
 from millrace.spec.domain import DomainSpec
+from millrace.spec.holdout import held_out, span
 from millrace.spec.use_case import UseCaseSpec
 from millrace.step.card import restore_card
 
@@ -52,8 +53,8 @@ def register_model(
         use_case,
         model,
         tags=_facts(evaluation),
-        description=f"{model.candidate}, trained through {model.trained_through}, held out {model.holdout}. "
-        f"Package {model.digest}.",
+        description=f"{model.candidate}, trained through {model.trained_through}, "
+        f"held out {span(held_out(use_case, domain, model.holdout))}. Package {model.digest}.",
         evidence=_evidence_files(evaluation.evidence, settings, where),
         settings=settings,
     )

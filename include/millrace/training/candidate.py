@@ -26,6 +26,7 @@ from millrace.package import (
     seal_package,
 )
 from millrace.package.predictor import load_model
+from millrace.spec.holdout import span
 from millrace.training.base import Fit, Trainer, TrainingData
 from millrace.training.check import (
     check_computed,
@@ -146,7 +147,7 @@ def prepare_training(job: TrainingJob, rows: pa.Table | TrainingRows, *, folder:
     check_job(job)
     stream, features, functions = as_rows(rows), job.features, job.on_demand
     check_rows(stream.num_rows, where=where)
-    check_partitions(stream.partitions, use_case.min_training_partitions, holdout=job.holdout, where=where)
+    check_partitions(stream.partitions, use_case.min_training_partitions, holdout=span(job.held_out), where=where)
     search = GoldenSearch(stream.num_rows, features.inputs)
     seen: list[Callable[[pa.RecordBatch], None]] = [
         search.look,

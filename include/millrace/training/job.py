@@ -12,7 +12,9 @@ import orjson
 
 from millrace.errors import SpecError, TrainingError
 from millrace.package import FeatureSpec, OnDemandFunctions
+from millrace.partition import Partition
 from millrace.spec import CandidateSpec, DomainSpec, UseCaseSpec
+from millrace.spec.holdout import held_out
 from millrace.training.params import given_params
 
 FORMAT = 1
@@ -27,7 +29,7 @@ class TrainingJob:
         domain: the domain of that.
         candidate: its name in the spec.
         table: name of the training set, for the manifest.
-        holdout: partition kept back, for the manifest.
+        holdout: partition kept back, the last where there are several, for the manifest.
         known_until: instant that the labels of the rows were known by, for the manifest.
         functions: on-demand view → text of its function; they are sealed with the model.
         params: values over those of the spec, such as tuning found.
@@ -62,6 +64,11 @@ class TrainingJob:
     def values(self) -> dict[str, Any]:
         """Parameters of the trainer: those of the spec, then what tuning found; cores and device by its resources."""
         return {**given_params(self.spec), **self.params}
+
+    @property
+    def held_out(self) -> list[Partition]:
+        """The partitions kept back, in order; training rows lie before the first."""
+        return held_out(self.use_case, self.domain, self.holdout)
 
     @property
     def features(self) -> FeatureSpec:

@@ -17,11 +17,12 @@ from fairlearn.metrics import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from millrace.evaluation.audit_finding import FairnessScore
 from millrace.evaluation.block import DayBlocks
 from millrace.evaluation.card_audit import fairness_text
 from millrace.evaluation.evidence import Evidence
 from millrace.evaluation.fairness import Decision, GroupSize, decisions, measure_fairness, score_fairness
-from millrace.evaluation.finding import Estimate, FairnessScore
+from millrace.evaluation.finding import Estimate
 from millrace.evaluation.gates.fairness import Fairness
 from millrace.evaluation.holdout import make_holdout
 from millrace.evaluation.score import estimate

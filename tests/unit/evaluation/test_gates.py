@@ -16,6 +16,7 @@ from millrace.evaluation.gates.calibration import Calibration
 from millrace.evaluation.gates.maximum_metric import MaximumMetric
 from millrace.evaluation.gates.minimum_metric import MinimumMetric
 from millrace.evaluation.gates.no_leak import NoLeak
+from millrace.evaluation.gates.not_worse_than import NotWorseThan
 from millrace.evaluation.gates.package_size import PackageSize
 from millrace.evaluation.gates.slices_hold import SlicesHold
 from millrace.evaluation.gates.time_ordered import TimeOrdered
@@ -66,6 +67,30 @@ def test_without_a_champion_there_is_none_to_beat_but_one_that_cannot_be_compare
 def test_a_gain_without_an_interval_is_no_proof(evidence: Evidence) -> None:
     bare = spoil(evidence, versus_champion={"gain": Estimate(value=0.5)})
     assert BetterThanChampion().answer(bare).outcome == "insufficient_data"
+
+
+@pytest.mark.parametrize(
+    ("problem", "metric", "days", "gain", "why"),
+    [
+        ("regression", "rmse", 1, 3.0, "the holdout has 1 day; an interval needs several"),
+        ("regression", "mape", 9, 3.0, "undefined in too many resamples of the holdout's 9 days"),
+        ("binary", "auc", 1, 0.1, "the holdout has 1 day; an interval needs several"),
+        ("binary", "auc", 9, 0.1, "too few of the holdout's 9 days hold both classes"),
+        ("multiclass", "auc", 9, 0.1, "too few of the holdout's 9 days hold every class"),
+        ("regression", "mape", 9, None, "is undefined on the holdout"),
+    ],
+)
+def test_a_gain_without_an_interval_says_why_in_words_of_its_problem(
+    evidence: Evidence, problem: str, metric: str, days: int, gain: float | None, why: str
+) -> None:
+    found = Comparison(against="baseline", gain=Estimate(value=gain))
+    bare = spoil(evidence, problem=problem, metric=metric, data={"holdout_days": days}, versus_baseline=found)
+    bare = spoil(bare, versus_champion={"gain": found.gain})
+    answer = BeatsBaseline().answer(bare)
+    assert answer.outcome == "insufficient_data"
+    assert answer.sentence.startswith("There is no comparison with the baseline: ")
+    assert why in answer.sentence
+    assert why in NotWorseThan(margin=0.1, slice_margin=0.1).answer(bare).sentence
 
 
 def test_a_run_without_a_baseline_has_nothing_to_beat(evidence: Evidence) -> None:

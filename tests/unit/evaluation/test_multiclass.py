@@ -14,10 +14,11 @@ import pytest
 from millrace.artifact import DatasetRef
 from millrace.errors import EvaluationError
 from millrace.evaluation.assessment import Examined, gather_evidence
+from millrace.evaluation.audit_finding import StabilityTest
 from millrace.evaluation.contest import Contender, run_field
 from millrace.evaluation.evidence import Evidence, load_evidence, store_evidence
 from millrace.evaluation.explanation import explain_permutation, sample_classes
-from millrace.evaluation.finding import Origin, StabilityTest
+from millrace.evaluation.finding import Origin
 from millrace.evaluation.gate import check_policy
 from millrace.evaluation.holdout import Holdout, make_holdout, time_order
 from millrace.evaluation.model_card import render_card

@@ -48,7 +48,7 @@ class House:
 
     def read(self) -> pa.Table | None:
         return read_attributes(
-            self.use_case, self.domain, self.rows(), HOLDOUT, self.training_set, settings=self.settings
+            self.use_case, self.domain, self.rows(), [HOLDOUT], self.training_set, settings=self.settings
         )
 
 
@@ -89,6 +89,21 @@ def test_columns_that_are_no_features_come_for_exactly_these_rows_in_their_order
     assert found.column_names == ["sex", "born"]
     assert found.column("born").to_pylist() == [1950 + number % 50 for number in range(rows.num_rows)]
     assert found.column("sex").to_pylist()[:3] == ["f", "m", None]
+
+
+def test_of_several_partitions_each_row_finds_its_own_clean_row_in_the_version_its_partition_was_made_of(
+    house: House,
+) -> None:
+    held = MONTHS[1:]
+    of = load_training_set(house.use_case, house.training_set, lake=house.settings.lake, partitions=held)
+    months = [of.filter(pc.equal(of.column("partition"), key)) for key in held]
+    for key, rows in zip(held, months, strict=True):
+        house.clean.replace(clean_rows(rows), partition=key)
+    of = of.take(pa.array(range(of.num_rows - 1, -1, -1)))
+    found = read_attributes(house.use_case, house.domain, of, held, house.training_set, settings=house.settings)
+    assert found is not None
+    born = [1950 + number % 50 for rows in months for number in range(rows.num_rows)]
+    assert found.column("born").to_pylist() == born[::-1]
 
 
 def test_nothing_is_read_where_all_columns_are_features(house: House) -> None:

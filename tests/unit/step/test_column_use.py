@@ -105,8 +105,11 @@ def test_a_release_whose_package_is_gone_is_named(built: Store) -> None:
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("orders.amonut", "(?s)source 'orders' has no column 'amonut'.*order, day, customer, amount"),
-        ("order.amount", "(?s)no source has a column.*store.orders"),
+        (
+            "orders.amonut",
+            "(?s)source 'orders' has no column 'amonut'.*yaml: sources.orders.*mean 'amount'.*order, day, customer",
+        ),
+        ("order.amount", "(?s)no source has a column.*did you mean orders.amount.*store.orders"),
         ("amount", "write it as SOURCE.COLUMN"),
         ("shop.orders.amount", "no source has a column"),
     ],

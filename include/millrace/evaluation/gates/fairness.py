@@ -6,8 +6,9 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from millrace.evaluation.audit_finding import FairnessScore
 from millrace.evaluation.evidence import Evidence
-from millrace.evaluation.finding import Estimate, FairnessScore
+from millrace.evaluation.finding import Estimate
 from millrace.evaluation.gate import Answer, Gate
 from millrace.spec.use_case import UseCaseSpec
 

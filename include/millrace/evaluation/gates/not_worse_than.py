@@ -9,6 +9,7 @@ from pydantic import Field
 from millrace.evaluation.evidence import Evidence
 from millrace.evaluation.finding import Estimate, SliceScore, slice_list
 from millrace.evaluation.gate import Answer, Gate
+from millrace.evaluation.gates.better_than_champion import why_unbounded
 from millrace.evaluation.metric import METRICS
 
 
@@ -35,7 +36,7 @@ class NotWorseThan(Gate):
             return Answer(outcome="pass", sentence="No champion is in force, so there is none to be worse than.")
         gain = versus.gain
         if versus.reason or gain.value is None or gain.low is None:
-            reason = versus.reason or "the metric is undefined on too many resampled days"
+            reason = versus.reason or why_unbounded(evidence, gain)
             sentence = f"There is no comparison with release {versus.release}: {reason}."
             return Answer(outcome="insufficient_data", sentence=sentence)
         return self._judge(evidence, gain, gain.low)

@@ -6,8 +6,8 @@ from typing import Annotated
 
 from pydantic import Field
 
+from millrace.evaluation.audit_finding import StabilityTest
 from millrace.evaluation.evidence import Evidence
-from millrace.evaluation.finding import StabilityTest
 from millrace.evaluation.gate import Answer, Gate
 from millrace.evaluation.metric import METRICS
 from millrace.spec.use_case import UseCaseSpec

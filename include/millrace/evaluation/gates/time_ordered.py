@@ -23,8 +23,8 @@ class TimeOrdered(Gate):
             sentence = unknown if time.declared else "There are no training rows to compare with."
             return Answer(outcome="insufficient_data", sentence=sentence)
         first, last = min(time.training_partitions), max(time.training_partitions)
-        if last >= time.holdout:
-            faults.append(f"training reaches into {last}, the holdout is {time.holdout}")
+        if last >= (time.holdout_first or time.holdout):
+            faults.append(f"training reaches into {last}, the holdout is {time.measured_on}")
         if _moment(time.training_last_event) >= _moment(time.holdout_start):
             faults.append(f"a training row is of {time.training_last_event}, the holdout begins {time.holdout_start}")
         if _moment(time.training_last_event) >= _moment(time.holdout_first_event):
@@ -33,6 +33,9 @@ class TimeOrdered(Gate):
             faults.append(f"{time.rows_in_both} rows are in training and holdout")
         if _moment(time.last_label_known_at) > _moment(time.cut):
             faults.append(f"a label became known {time.last_label_known_at}, after the cut {time.cut}")
+        if time.training_label_known_at and _moment(time.training_label_known_at) > _moment(time.holdout_start):
+            told = f"a label trained on became known {time.training_label_known_at}"
+            faults.append(f"{told}, the holdout begins {time.holdout_start}")
         numbers = {
             "partitions": float(len(time.training_partitions)),
             "rows_in_both": float(time.rows_in_both),
@@ -40,9 +43,10 @@ class TimeOrdered(Gate):
         if faults:
             return Answer(outcome="fail", numbers=numbers, sentence=f"Order in time is broken: {'; '.join(faults)}.")
         if time.declared:
-            sentence = f"Trained elsewhere, through {last} as is declared; measured on {time.holdout}."
+            sentence = f"Trained elsewhere, through {last} as is declared; measured on {time.measured_on}."
             return Answer(outcome="pass", numbers=numbers, sentence=sentence)
-        sentence = f"Trained on {first} to {last}, measured on {time.holdout}; no row in both, labels known by the cut."
+        measured = f"Trained on {first} to {last}, measured on {time.measured_on}"
+        sentence = f"{measured}; no row in both, labels known by the cut."
         return Answer(outcome="pass", numbers=numbers, sentence=sentence)
 
 

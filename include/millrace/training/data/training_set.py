@@ -50,7 +50,8 @@ def assemble_training_set(
         The whole table at the version that holds all these partitions; `known_until` is the end of the holdout.
 
     Raises:
-        TrainingError: the holdout lies before the first partition, or a partition was never validated.
+        TrainingError: the holdout lies before the first partition or leaves too few before it, or a partition was
+            never validated.
     """
     last = domain.partition(holdout)
     window = domain.partition(domain.first).until(last)
@@ -60,6 +61,7 @@ def assemble_training_set(
             where=f"use_cases/{use_case.name}.yaml",
             remedy="choose a later holdout",
         )
+    _require_room(use_case, domain, window)
     features = FeatureSpec.of(use_case, domain)
     clean = Table(lake, domain.clean_table(use_case.entity.source)).newest()
     inputs = _input_digests(use_case, domain, window, clean, lake=lake, functions=functions or {})
@@ -87,6 +89,19 @@ def assemble_training_set(
         changed=any(ref.changed for ref in written),
         known_until=iso(last.end),
     )
+
+
+def _require_room(use_case: UseCaseSpec, domain: DomainSpec, window: Sequence[Partition]) -> None:
+    """Several partitions held out leave enough of them to train on, before anything is computed."""
+    kept, needed = use_case.evaluation.holdout_partitions, use_case.min_training_partitions
+    if kept > 1 and len(window) < kept + needed:
+        enough = window[0].shift(kept + needed - 1).key
+        raise TrainingError(
+            f"{domain.first} to {window[-1].key} are {len(window)} partitions; {kept} are held out, and {needed} must "
+            "stand before them",
+            where=f"use_cases/{use_case.name}.yaml: evaluation.holdout_partitions, min_training_partitions",
+            remedy=f"choose {enough} or a later holdout, or lower one of the two",
+        )
 
 
 def assemble_partition(use_case: UseCaseSpec, rows: pa.Table, *, hidden: Sequence[Column] = ()) -> pa.Table:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from millrace.errors import SpecError
+from millrace.evaluation.audit_finding import FairnessScore
 from millrace.evaluation.evidence import Evidence
-from millrace.evaluation.finding import FairnessScore
 from millrace.evaluation.gate import check_policy, load_gates
 from millrace.evaluation.gates.fairness import Fairness
 from millrace.spec import GateSpec, PolicySpec, UseCaseSpec

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from millrace.errors import SpecError
+from millrace.evaluation.audit_finding import StabilityTest
 from millrace.evaluation.evidence import Evidence
-from millrace.evaluation.finding import StabilityTest
 from millrace.evaluation.gate import load_gates
 from millrace.evaluation.gates.stability import Stability
 from millrace.spec import GateSpec, PolicySpec, UseCaseSpec
