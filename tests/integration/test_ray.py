@@ -1,4 +1,4 @@
-"""Features, training sets and faults on a real Ray, started here or connected to."""
+"""Features, training sets and faults on a real Ray, started here."""
 
 from __future__ import annotations
 
@@ -8,11 +8,8 @@ import logging
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,7 +30,6 @@ from millrace.step.training import build_training_set
 pytestmark = [pytest.mark.integration, pytest.mark.full, pytest.mark.timeout(300)]
 ROOT = Path(__file__).resolve().parents[2]
 RAY = ComputeSpec(engine="ray", threads=1, memory_limit="300MB")
-TOKEN = "0123456789abcdef" * 4
 
 
 @pytest.fixture(scope="module")
@@ -187,115 +183,3 @@ def test_a_task_that_is_killed_takes_its_ray_with_it(tmp_path: Path, killed_by: 
             one.kill()
     assert Path(folder).exists() == (killed_by == signal.SIGKILL)
     shutil.rmtree(folder, ignore_errors=True)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Cluster:
-    """A cluster that runs by itself.
-
-    Attributes:
-        client: port that Ray's clients ask.
-        head: port of its head.
-    """
-
-    client: int
-    head: int
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Ray started from the command line, on loopback, asking for a token."""
-    if " " in sys.prefix:
-        pytest.skip("Ray's own client server does not start from a path with a space")
-    folder = Path(tempfile.mkdtemp(prefix="ray-test-"))
-    variables = {
-        **os.environ,
-        "HOME": str(tmp_path_factory.mktemp("home")),
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": TOKEN,
-    }
-    found = Cluster(client=free_port(), head=free_port())
-    command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--num-cpus=2"]
-    command += ["--node-ip-address=127.0.0.1", "--include-dashboard=false", f"--temp-dir={folder}"]
-    command += ["--disable-usage-stats", "--object-store-memory=100000000", f"--port={found.head}"]
-    command += [f"--ray-client-server-port={found.client}"]
-    process = subprocess.Popen(command, env=variables, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        wait_for(found.client)
-        yield found
-    finally:
-        mine = psutil.Process(process.pid).children(recursive=True)
-        process.terminate()
-        process.wait(timeout=60)
-        for one in psutil.wait_procs(mine, timeout=20)[1]:
-            one.kill()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@pytest.mark.parametrize("way", ["client", "head"])
-def test_a_domain_works_on_the_cluster_of_its_connection(
-    settings: Settings, tmp_path: Path, cluster: Cluster, way: str
-) -> None:
-    code = (
-        "import sys\n"
-        "from tests.unit import tolls\n"
-        "from millrace.settings import Settings\n"
-        "from millrace.step.features import backfill_features\n"
-        "settings = Settings.load()\n"
-        "domain = tolls.make_domain(settings, engine='ray', threads=1, memory_limit='300MB', connection='cluster')\n"
-        "tolls.write_clean(domain, settings.lake)\n"
-        "backfill_features(domain, tolls.MONTHS, settings=settings)\n"
-    )
-    other = dataclasses.replace(settings, lake=str(tmp_path / "other"))
-    local = tolls.make_domain(settings)
-    tolls.write_clean(local, other.lake)
-    backfill_features(local, tolls.MONTHS, settings=other)
-    address = f"127.0.0.1:{cluster.client}" + ("" if way == "client" else f"/?address=127.0.0.1:{cluster.head}")
-    variables = {
-        **os.environ,
-        "HOME": str(tmp_path),
-        "AIRFLOW_CONN_CLUSTER": f"ray://:{TOKEN}@{address}",
-        "MILLRACE_VAR": str(settings.var),
-        "MILLRACE_DAGS": str(settings.dags),
-    }
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=variables, timeout=120, check=False)
-    assert done.returncode == 0
-    assert tolls.feature_contents(local, settings.lake) == tolls.feature_contents(local, other.lake)
-
-
-def test_a_cluster_that_does_not_know_the_token_is_said(tmp_path: Path, cluster: Cluster) -> None:
-    code = (
-        "import sys\n"
-        "from millrace.engine import open_engine\n"
-        "from millrace.errors import EngineError\n"
-        "from millrace.spec import ComputeSpec\n"
-        "try:\n"
-        "    with open_engine(ComputeSpec(engine='ray'), address=sys.argv[1], token='f' * 64) as engine:\n"
-        "        list(engine.map(abs, [1, 2]))\n"
-        "except EngineError as error:\n"
-        "    print(error)\n"
-    )
-    command = [sys.executable, "-c", code, f"ray://127.0.0.1:{cluster.client}"]
-    variables = {**os.environ, "HOME": str(tmp_path)}
-    done = subprocess.run(command, cwd=ROOT, env=variables, timeout=120, check=True, capture_output=True, text=True)
-    assert "the connection's password its token" in done.stdout
-    assert "f" * 64 not in done.stdout + done.stderr
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
-def wait_for(port: int) -> None:
-    until = time.monotonic() + 60
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            assert time.monotonic() < until, "the cluster did not start"
-            time.sleep(0.2)
-        else:
-            return

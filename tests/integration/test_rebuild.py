@@ -33,13 +33,15 @@ from millrace.step.training import build_training_set
 from millrace.training import LooseRun, TrainingJob
 from millrace.training.data.training_set import open_training_set
 from millrace.training.isolation.environment import Environment, environment_digest
-from millrace.training.isolation.isolated import Place, own_code, work
+from millrace.training.isolation.isolated import work
 from millrace.training.isolation.software import NO_DISTRIBUTION
+from millrace.training.isolation.worker_process import Place, own_code
 
 pytestmark = [pytest.mark.integration, pytest.mark.full]
 ROOT = Path(__file__).resolve().parents[2]
 PARTITIONS = ["2020-01", "2020-02", "2020-03"]
 SPEC = {"rounds": 30, "max_depth": 4, "subsample": 0.8}
+TUNING = {"space": {"gamma": {"type": "float", "low": 0.0, "high": 5.0}}, "trials": 3, "folds": 1}
 
 
 def git(root: Path, *argv: str) -> str:
@@ -248,7 +250,7 @@ def test_one_run_trains_candidates_on_two_versions_of_one_library(installation: 
     shutil.copy(OLD_XGBOOST, settings.dags / "environments" / "xgboost_2.txt")
     spec = {"trainer": "xgboost", "params": SPEC}
     use_case = make_use_case(
-        "binary", old={**spec, "environment": {"lock": "environments/xgboost_2.txt"}}, installed=spec
+        "binary", old={**spec, "tuning": TUNING, "environment": {"lock": "environments/xgboost_2.txt"}}, installed=spec
     )
     models = {
         name: train_candidate(use_case, make_domain(), name, installation.training_set, settings=settings, run_key="r1")
@@ -265,6 +267,9 @@ def test_one_run_trains_candidates_on_two_versions_of_one_library(installation: 
         assert package.probe() <= 1e-6
     recipe = find_recipes(models["old"].digest, settings)[0]
     assert (recipe.isolated, recipe.libraries["xgboost-cpu"]) == (True, "2.1.4")
+    assert recipe.tuning is not None
+    assert recipe.tuning.trials == {"complete": 3}
+    assert packages["old"].manifest.params["gamma"] == recipe.tuning.params.get("gamma", 0.0)
     dataclasses.replace(installation, use_case=use_case).release(packages["old"])
     found = rebuild_release(use_case.name, 1, settings=settings)
     assert found.comparison is not None

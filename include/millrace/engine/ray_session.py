@@ -42,7 +42,7 @@ def session(address: str, token: str) -> Iterator[None]:
         EngineError: the cluster does not answer or refuses the token, or Ray does not start here.
     """
     with ExitStack() as stack:
-        stack.enter_context(_environment(_variables(address, token)))
+        stack.enter_context(environment(_variables(address, token)))
         import ray
 
         if not ray.is_initialized():
@@ -141,6 +141,11 @@ def _require_answer(address: str) -> None:
         raise _unreachable(address, error) from error
 
 
+def own_head() -> str:
+    """`<host>:<port>` of the cluster that this process is a job of; "" where it is none."""
+    return os.environ.get("RAY_ADDRESS", "")
+
+
 def _is_loopback(address: str) -> bool:
     host = _parts(address)[0]
     return host in {"localhost", "::1"} or host.startswith("127.")
@@ -195,7 +200,8 @@ def _signal_kept() -> Iterator[None]:
 
 
 @contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
+def environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Variables of this process for the time of a block."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:

@@ -6,6 +6,8 @@ import difflib
 from dataclasses import dataclass
 from typing import Literal
 
+from millrace.spec.base import RuleError
+
 Inputs = Literal["dense", "native", "ordinal"]
 
 RESERVED = frozenset(
@@ -117,11 +119,11 @@ def find_estimator(path: str) -> Estimator:
     """An estimator by its dotted path, with or without `sklearn.` in front.
 
     Raises:
-        ValueError: it is not on the list.
+        RuleError: it is not on the list.
     """
     found = _KNOWN.get(path.removeprefix("sklearn."))
     if found is None:
         near = difflib.get_close_matches(path, _KNOWN, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(list_estimators())}"
-        raise ValueError(f"no estimator {path!r} on the list: {hint}")
+        hint = f"did you mean {near[0]!r}?" if near else f"name one of: {', '.join(list_estimators())}"
+        raise RuleError(f"no estimator {path!r} on the list", remedy=hint)
     return found

@@ -52,14 +52,8 @@ def seal_package(
     Raises:
         PackageError: the store cannot be written to.
     """
+    _require_own_name(manifest, features)
     texts = {} if functions is None else functions.sources
-    ours = {MANIFEST, FEATURES, ENCODER, SIGNATURE, GOLDEN, LOCK, *(view.file for view in features.on_demand)}
-    if Path(manifest.model.name).name != manifest.model.name or manifest.model.name in ours:
-        raise PackageError(
-            f"the model file cannot be called {manifest.model.name!r}",
-            where=f"trainer {manifest.trainer}",
-            remedy="give `model` of the trainer a plain file name of its own",
-        )
     content = {
         **{view.file: texts[view.view].encode() for view in features.on_demand},
         FEATURES: canonical(features.to_dict()),
@@ -84,6 +78,16 @@ def seal_package(
             ) from error
         log.info("package %s sealed in %s", sealed.digest, store)
     return Package.open(target, sealed.digest)
+
+
+def _require_own_name(manifest: Manifest, features: FeatureSpec) -> None:
+    ours = {MANIFEST, FEATURES, ENCODER, SIGNATURE, GOLDEN, LOCK, *(view.file for view in features.on_demand)}
+    if Path(manifest.model.name).name != manifest.model.name or manifest.model.name in ours:
+        raise PackageError(
+            f"the model file cannot be called {manifest.model.name!r}",
+            where=f"trainer {manifest.trainer}",
+            remedy="give `model` of the trainer a plain file name of its own",
+        )
 
 
 def _signature(features: FeatureSpec, classes: Sequence[str]) -> dict[str, object]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,8 @@ from millrace.registry.base import PACKAGE_TAG, RunContent
 from millrace.registry.mlflow_client import answering, connect
 from millrace.registry.mlflow_dataset import dataset_input
 from millrace.registry.mlflow_figure import log_figures
-from millrace.registry.mlflow_run import (
-    KIND_TAG,
-    TRAINING_TAG,
-    open_experiment,
-    open_run,
-    open_training_run,
-    search_run,
-)
+from millrace.registry.mlflow_pyfunc import RECORD, model_record
+from millrace.registry.mlflow_run import KIND_TAG, TRAINING_TAG, open_experiment, search_run
 from millrace.registry.requirement import requirements_of
 from millrace.settings import Settings
 from millrace.spec.use_case import UseCaseSpec
@@ -72,16 +67,13 @@ def log_candidate(
     tags = {PACKAGE_TAG: model.digest, _INPUTS_TAG: inputs, TRAINING_TAG: key, KIND_TAG: "candidate"}
     with answering(f"run of {model.candidate}, use case {use_case.name}", settings):
         experiment = open_experiment(client, use_case.name, settings)
-        parent = open_training_run(client, experiment, key, name=_title(use_case, model.holdout), settings=settings)
-        run = open_run(
-            client,
-            experiment,
+        parent = experiment.open_training_run(key, name=_title(use_case, model.holdout))
+        run = experiment.open_run(
             tags,
             _tags(model, settings),
             name=f"{model.candidate} {model.holdout}",
             parent=parent,
             started=content.started,
-            settings=settings,
         )
         run_id = str(run.info.run_id)
         if run.info.status == "FINISHED":
@@ -107,16 +99,8 @@ def log_failure(
     tags = {TRAINING_TAG: key, KIND_TAG: "failure", "millrace.candidate": candidate}
     with answering(f"failure of {candidate}, use case {use_case.name}", settings):
         experiment = open_experiment(client, use_case.name, settings)
-        parent = open_training_run(client, experiment, key, name=_title(use_case, holdout), settings=settings)
-        run = open_run(
-            client,
-            experiment,
-            tags,
-            {"millrace.holdout": holdout},
-            name=f"{candidate} {holdout}",
-            parent=parent,
-            settings=settings,
-        )
+        parent = experiment.open_training_run(key, name=_title(use_case, holdout))
+        run = experiment.open_run(tags, {"millrace.holdout": holdout}, name=f"{candidate} {holdout}", parent=parent)
         run_id = str(run.info.run_id)
         client.set_tag(run_id, "mlflow.note.content", reason[:_REASON_LENGTH])
         client.set_terminated(run_id, status="FAILED")
@@ -145,7 +129,7 @@ def note_training_run(
     key = run_key or default_run_key(use_case, holdout)
     with answering(f"training run of {use_case.name}", settings):
         experiment = open_experiment(client, use_case.name, settings)
-        run_id = open_training_run(client, experiment, key, name=_title(use_case, holdout), settings=settings)
+        run_id = experiment.open_training_run(key, name=_title(use_case, holdout))
         run = client.get_run(run_id)
         log_figures(client, run, {}, metrics, RunContent())
         marks = [RunTag(name, value) for name, value in sorted(tags.items())]
@@ -183,7 +167,11 @@ def _fill(
         client.log_inputs(run_id, datasets=[dataset_input(content.input)])
     log_figures(client, run, params, metrics, content)
     client.log_artifacts(run_id, str(package_dir), _FOLDER)
-    client.log_text(run_id, "\n".join(requirements_of(package_dir)) + "\n", "requirements.txt")
+    pins = "\n".join(requirements_of(package_dir)) + "\n"
+    made = datetime.fromtimestamp(run.info.start_time / 1000, UTC).isoformat(" ")
+    client.log_text(run_id, model_record(package_dir, run_id=run_id, made=made, folder=_FOLDER), f"{_FOLDER}/{RECORD}")
+    for place in ("requirements.txt", f"{_FOLDER}/requirements.txt"):
+        client.log_text(run_id, pins, place)
     for folder, path in content.files:
         client.log_artifact(run_id, str(path), folder or None)
     log.info("mlflow run %s filled in %.2f s", run_id, time.perf_counter() - started)

@@ -155,8 +155,6 @@ class CandidateSpec(Spec):
             raise ValueError(f"parameters {doubled} stand in params and in tuning.space")
         if self.environment and self.workers > 1:
             raise ValueError("a candidate with an environment of its own trains in one process: workers must be 1")
-        if self.environment and self.tuning:
-            raise ValueError("a candidate with an environment of its own is not tuned: put what you found into params")
         return self
 
 

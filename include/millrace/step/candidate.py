@@ -7,9 +7,8 @@ import hashlib
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,40 +22,34 @@ from millrace.registry.mlflow_system import sampling
 from millrace.registry.mlflow_tracking import log_candidate, log_failure, note_training_run
 from millrace.settings import Settings
 from millrace.spec import DomainSpec, UseCaseSpec
-from millrace.step.engine import engine_for
+from millrace.spec.holdout import held_out
+from millrace.step.candidate_means import (
+    CandidatePlace,
+    Means,
+    open_means,
+    show_tuning,
+    tune_candidate,
+    tuning_figures,
+)
 from millrace.step.recipe import origin_of, record_recipe
 from millrace.step.retrieval import load_functions
 from millrace.training import FolderRun, Trained, TrainingJob, find_candidate, find_holdout, train_package
 from millrace.training.data.rows import TrainingRows
 from millrace.training.data.training_set import open_training_set
-from millrace.training.isolation.environment import build_environment
 from millrace.training.isolation.isolated import train_isolated
 from millrace.training.isolation.lock import read_lock
-from millrace.training.isolation.software import code_digest
-from millrace.training.outcome import Outcome, load_outcome, write_trials
+from millrace.training.isolation.source import code_digest
+from millrace.training.outcome import Outcome, load_outcome
 from millrace.training.registry import build_trainer
-from millrace.training.run import Curves, alone, go_on, sweep_runs
+from millrace.training.run import alone, go_on, sweep_runs
 
 if TYPE_CHECKING:
-    from millrace.engine import Engine
     from millrace.evaluation.base import Evaluation
-    from millrace.training.tuning.tune import Tuned
 
 log = logging.getLogger(__name__)
 _SWEPT_AFTER_S = 7 * 86_400
-_TUNING = "tuning"
 _RECIPE = "recipe.json"
 _KINDS = {"number": "double", "category": "string"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Place:
-    """Where and until when a candidate trains."""
-
-    folder: Path
-    settings: Settings
-    connections: Connections
-    stop: Callable[[], bool]
 
 
 def train_candidate(
@@ -96,18 +89,49 @@ def train_candidate(
         RegistryUnavailableError: the tracking server does not answer; the package is sealed, a retry only logs it.
     """
     job, rows = open_job(use_case, domain, candidate, training_set, settings=settings)
-    root = settings.var / "training"
-    sweep_runs(root, older_than_s=_SWEPT_AFTER_S)
-    place = _Place(folder=root / _name(job, rows), settings=settings, connections=connections, stop=stop)
-    with alone(place.folder.with_name(f".{place.folder.name}.lock"), stop):
-        return _train_and_log(job, rows, training_set, place, run_key)
+    sweep_runs(settings.var / "training", older_than_s=_SWEPT_AFTER_S)
+    place = CandidatePlace(
+        folder=folder_of(job, rows, settings=settings), settings=settings, connections=connections, stop=stop
+    )
+    with hold(place):
+        outcome = train_outcome(job, rows, training_set, place)
+        return log_outcome(job, rows, training_set, place, outcome, run_key=run_key)
 
 
-def _train_and_log(
-    job: TrainingJob, rows: TrainingRows, training_set: DatasetRef, place: _Place, run_key: str
+def folder_of(job: TrainingJob, rows: TrainingRows, *, settings: Settings) -> Path:
+    """Where a training keeps its checkpoints, and what came of it until that is logged."""
+    return settings.var / "training" / _name(job, rows)
+
+
+def hold(place: CandidatePlace) -> AbstractContextManager[None]:
+    """Wait until no other process works in a place, and keep it for the time of a block."""
+    return alone(place.folder.with_name(f".{place.folder.name}.lock"), place.stop)
+
+
+def train_outcome(job: TrainingJob, rows: TrainingRows, training_set: DatasetRef, place: CandidatePlace) -> Outcome:
+    """What the training came to before; where it did not yet, tune and train.
+
+    Raises:
+        SpecError, TrainingError, StopFitError: as for `train_candidate`.
+    """
+    return load_outcome(place.folder, packages=place.settings.packages) or _train(job, rows, training_set, place)
+
+
+def log_outcome(
+    job: TrainingJob,
+    rows: TrainingRows,
+    training_set: DatasetRef,
+    place: CandidatePlace,
+    outcome: Outcome,
+    *,
+    run_key: str = "",
 ) -> ModelRef:
+    """Log what a training came to, and take its place away.
+
+    Raises:
+        RegistryUnavailableError: as for `train_candidate`.
+    """
     use_case, settings = job.use_case, place.settings
-    outcome = load_outcome(place.folder, packages=settings.packages) or _train(job, rows, training_set, place)
     package = Package.open(settings.packages / outcome.package, outcome.package)
     manifest = package.manifest
     model = ModelRef(
@@ -145,6 +169,7 @@ def open_job(
     """
     spec = find_candidate(use_case, candidate)
     holdout = find_holdout(domain, training_set)
+    first = held_out(use_case, domain, holdout.key)[0]
     features = FeatureSpec.of(use_case, domain)
     job = TrainingJob(
         use_case=use_case,
@@ -152,7 +177,7 @@ def open_job(
         candidate=candidate,
         table=training_set.table,
         holdout=holdout.key,
-        known_until=iso(holdout.start),
+        known_until=iso(first.start),
         functions=load_functions(features, settings=settings).sources,
         lock=read_lock(settings.dags, spec.environment.lock) if spec.environment else "",
     )
@@ -160,7 +185,7 @@ def open_job(
         use_case,
         training_set,
         lake=settings.lake,
-        through=holdout.shift(-1).key,
+        through=first.shift(-1).key,
         known_until=job.known_until,
         hidden=features.hidden,
     )
@@ -195,16 +220,16 @@ def note_evaluation(use_case: UseCaseSpec, evaluation: Evaluation, *, settings: 
         log.warning("the evaluation is not in MLflow: %s", error)
 
 
-def _train(job: TrainingJob, rows: TrainingRows, training_set: DatasetRef, place: _Place) -> Outcome:
+def _train(job: TrainingJob, rows: TrainingRows, training_set: DatasetRef, place: CandidatePlace) -> Outcome:
     """Tune where the spec says so, train, seal and keep the recipe; what came of it is kept until it is logged."""
     place.folder.mkdir(parents=True, exist_ok=True)
     started, origin = _now_ms(), origin_of(place.settings)
-    with _engine(job, place) as engine, sampling() as samples:
-        tuned = _tune(job, rows, place, engine) if job.spec.tuning else None
+    with open_means(job, place) as means, sampling() as samples:
+        tuned = tune_candidate(job, rows, place, means) if job.spec.tuning else None
         if tuned is not None:
             job = dataclasses.replace(job, params={**job.params, **tuned.params})
         run = FolderRun(folder=place.folder / f"fit-{job.digest(rows.digest)[:16]}", stop=place.stop)
-        trained = _fit(job, rows, run, place, engine)
+        trained = _fit(job, rows, run, place, means)
     recipe = record_recipe(
         job,
         trained.package,
@@ -215,7 +240,7 @@ def _train(job: TrainingJob, rows: TrainingRows, training_set: DatasetRef, place
         tuned=tuned,
     )
     (place.folder / _RECIPE).write_bytes(canonical(recipe.to_dict()))
-    tuning = _figures(tuned) if tuned else ({}, {})
+    tuning = tuning_figures(tuned) if tuned else ({}, {})
     outcome = Outcome(
         package=trained.package.digest,
         params=dict(tuned.params) if tuned else {},
@@ -224,66 +249,22 @@ def _train(job: TrainingJob, rows: TrainingRows, training_set: DatasetRef, place
         samples=samples,
         started=started,
         ended=_now_ms(),
-        files=[_RECIPE, *(_show(tuned, place) if tuned else [])],
+        files=[_RECIPE, *(show_tuning(tuned, place) if tuned else [])],
     )
     outcome.store(place.folder)
     run.discard()
     return outcome
 
 
-def _fit(job: TrainingJob, rows: TrainingRows, run: FolderRun, place: _Place, engine: Engine | None) -> Trained:
+def _fit(job: TrainingJob, rows: TrainingRows, run: FolderRun, place: CandidatePlace, means: Means) -> Trained:
     store = place.settings.packages
-    if job.lock:
-        environment = build_environment(job.lock, store=place.settings.var / "environments", stop=place.stop)
-        return train_isolated(job, rows, environment=environment, store=store, run=run, stop=place.stop)
-    if job.spec.workers > 1 and engine is not None:
+    if means.environment is not None:
+        return train_isolated(job, rows, environment=means.environment, store=store, run=run, stop=place.stop)
+    if job.spec.workers > 1 and means.engine is not None:
         from millrace.training.cluster.ray_training import train_on_ray
 
-        return train_on_ray(job, rows, engine=engine, store=store, run=run, stop=place.stop)
+        return train_on_ray(job, rows, engine=means.engine, store=store, run=run, stop=place.stop)
     return train_package(job, rows, store=store, run=run)
-
-
-def _tune(job: TrainingJob, rows: TrainingRows, place: _Place, engine: Engine | None) -> Tuned:
-    from millrace.training.tuning.tune import tune
-
-    spread = None
-    if engine is not None and job.spec.tuning and job.spec.tuning.parallel > 1:
-        from millrace.training.cluster.ray_tuning import RaySpread
-
-        spread = RaySpread(engine=engine)
-    return tune(
-        job,
-        rows,
-        storage=place.settings.state_url,
-        folder=place.folder / _TUNING,
-        seed=job.use_case.seed,
-        stop=place.stop,
-        spread=spread,
-    )
-
-
-def _show(tuned: Tuned, place: _Place) -> list[str]:
-    """Draw the study and write its trials as a table; the files, relative to the training's folder."""
-    from millrace.training.tuning.optuna_plot import draw_study
-
-    folder = place.folder / _TUNING
-    folder.mkdir(parents=True, exist_ok=True)
-    table = folder / "trials.csv"
-    write_trials([dataclasses.asdict(trial) for trial in tuned.trials], table)
-    drawn = draw_study(tuned.study, storage=place.settings.state_url, folder=folder)
-    return [str(path.relative_to(place.folder)) for path in (table, *drawn)]
-
-
-def _figures(tuned: Tuned) -> tuple[dict[str, float], Curves]:
-    """Figures of a tuning, and its values by number of the trial."""
-    values = [
-        (trial.number, trial.value) for trial in tuned.trials if trial.state == "complete" and trial.value is not None
-    ]
-    metrics = {f"tuned_{tuned.metric}": tuned.value, "trials": float(len(tuned.trials))}
-    if tuned.untuned is not None:
-        metrics[f"untuned_{tuned.metric}"] = tuned.untuned
-    metrics |= {f"importance.{name}": share for name, share in tuned.importance.items()}
-    return metrics, {f"trial_{tuned.metric}": sorted(values)}
 
 
 def _asked(job: TrainingJob) -> dict[str, Any]:
@@ -318,22 +299,12 @@ def _input(job: TrainingJob, rows: TrainingRows, training_set: DatasetRef, *, se
     )
 
 
-@contextmanager
-def _engine(job: TrainingJob, place: _Place) -> Iterator[Engine | None]:
-    """The use case's engine, where the candidate trains or is tuned on several workers of it."""
-    spec, compute = job.spec, job.use_case.compute
-    tuned_there = compute.engine != "local" and spec.tuning is not None and spec.tuning.parallel > 1
-    with ExitStack() as stack:
-        wanted = spec.workers > 1 or tuned_there
-        yield stack.enter_context(engine_for(compute, connections=place.connections)) if wanted else None
-
-
 def _name(job: TrainingJob, rows: TrainingRows) -> str:
     """Names the folder of a training: equal jobs on equal rows with the same library and code go on from each other."""
     library = (
         {} if job.lock else dataclasses.asdict(build_trainer(job.spec.trainer, job.values, where=job.where).library)
     )
-    return digest_of([job.digest(rows.digest), library, code_digest()])
+    return digest_of([job.digest(rows.digest), library, code_digest(job.spec.trainer)])
 
 
 def _now_ms() -> int:

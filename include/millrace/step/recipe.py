@@ -18,6 +18,7 @@ from millrace.lake import Table
 from millrace.package import Package
 from millrace.settings import Settings
 from millrace.training.isolation.software import installed_pins
+from millrace.training.isolation.source import package_of
 from millrace.training.job import TrainingJob
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def record_recipe(
         tuned: the search that gave its parameters.
     """
     manifest, tree = package.manifest, _settled(origin.tree, git_tree(settings.root))
-    trainer = [job.spec.trainer.partition(".")[0]] if ":" in job.spec.trainer else []
+    trainer = [owner] if (owner := package_of(job.spec.trainer)) else []
     libraries = libraries or installed_pins(manifest.library.name, *trainer)
     recipe = Recipe(
         package=package.digest,

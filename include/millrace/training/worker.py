@@ -59,7 +59,7 @@ class ToldRun:
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
         """Keep and tell."""
         self._kept.report(step, metrics)
-        self._tell({"report": {name: float(value) for name, value in metrics.items()}, "step": step})
+        self._tell({"report": {name: float(value) for name, value in metrics.items()}, "step": int(step)})
 
 
 def main(arguments: Sequence[str]) -> int:

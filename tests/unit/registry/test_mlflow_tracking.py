@@ -7,13 +7,15 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.children import in_children, statuses
 from tests.unit.governance.proposal import Case, lay_mlflow
 
-from millrace.artifact import DatasetRef
+from millrace.artifact import DatasetRef, ModelRef
 from millrace.errors import RegistryError, RegistryUnavailableError
 from millrace.registry.base import RunContent, TrainingInput
 from millrace.registry.mlflow_alias import get_aliases, set_alias
@@ -69,6 +71,28 @@ def content_of(case: Case) -> RunContent:
     )
 
 
+def die_while_logging(case: Case, call: str) -> None:
+    """At the first call of its kind, or at the second where the first is that of the run above."""
+    from mlflow import MlflowClient
+
+    genuine, calls = getattr(MlflowClient, call), []
+
+    def die_at_the_second(*args: Any, **kwargs: Any) -> Any:
+        calls.append(call)
+        if len(calls) > 1 or call.startswith(("log_inputs", "log_artifacts", "log_text")):
+            os._exit(9)
+        return genuine(*args, **kwargs)
+
+    setattr(MlflowClient, call, die_at_the_second)
+    log(case, content=content_of(case))
+
+
+def register(case: Case, model: ModelRef) -> int:
+    return register_version(
+        case.use_case, model, tags={"x": "1"}, description="d", evidence=[], settings=case.settings
+    )[0]
+
+
 def runs_of(client: Any, kind: str) -> list[Any]:
     experiment = client.get_experiment_by_name("flight_delay")
     return list(client.search_runs([experiment.experiment_id], f"tags.`millrace.kind` = '{kind}'"))
@@ -82,10 +106,12 @@ def test_a_candidate_is_one_finished_run_with_its_package_params_and_tags(case: 
     assert run.data.tags["millrace.holdout"] == "2013-03"
     stored = Path(run.info.artifact_uri.removeprefix("file://")) / "package"
     sealed = case.seal(case.evaluation("a", "2013-03"))
+    for place in (stored, stored.parent):
+        assert "xgboost-cpu==3.2.0" in (place / "requirements.txt").read_text()
     assert {path.name: path.read_bytes() for path in stored.iterdir()} == {
-        path.name: path.read_bytes() for path in sealed.iterdir()
+        **{path.name: path.read_bytes() for path in sealed.iterdir()},
+        **{name: (stored / name).read_bytes() for name in ("MLmodel", "requirements.txt")},
     }
-    assert "xgboost-cpu==3.2.0" in (stored.parent / "requirements.txt").read_text()
 
 
 def test_logging_the_same_again_finds_the_run(case: Case) -> None:
@@ -98,23 +124,7 @@ def test_logging_the_same_again_finds_the_run(case: Case) -> None:
     "call", ["create_run", "log_inputs", "log_batch", "log_artifacts", "log_text", "set_terminated"]
 )
 def test_a_run_left_by_a_killed_task_is_completed_not_doubled(case: Case, call: str) -> None:
-    connect(case.settings)
-    child = os.fork()
-    if child == 0:
-        from mlflow import MlflowClient
-
-        genuine, calls = getattr(MlflowClient, call), []
-
-        def die_at_the_second(*args: Any, **kwargs: Any) -> Any:
-            calls.append(call)
-            if len(calls) > 1 or call.startswith(("log_inputs", "log_artifacts", "log_text")):
-                os._exit(9)
-            return genuine(*args, **kwargs)
-
-        setattr(MlflowClient, call, die_at_the_second)
-        log(case, content=content_of(case))
-        os._exit(1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert statuses(partial(die_while_logging, case, call)) == [9]
     run_id = log(case, content=content_of(case))
     client = connect(case.settings)
     runs = {kind: runs_of(client, kind) for kind in ("training", "candidate")}
@@ -164,15 +174,8 @@ def test_the_training_set_stands_as_the_runs_input(case: Case) -> None:
 
 
 def test_candidates_that_finish_at_once_lie_under_one_training_run(case: Case) -> None:
-    connect(case.settings)
-    children = []
-    for name in ("a", "b", "c"):
-        child = os.fork()
-        if child == 0:
-            log(case, name, run_key="flight_delay_train/manual__1")
-            os._exit(7)
-        children.append(child)
-    assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [7, 7, 7]
+    works = [partial(log, case, name, run_key="flight_delay_train/manual__1") for name in ("a", "b", "c")]
+    assert statuses(*works) == [0, 0, 0]
     client = connect(case.settings)
     parents = runs_of(client, "training")
     assert [run.data.tags["millrace.training_run"] for run in parents] == ["flight_delay_train/manual__1"]
@@ -198,23 +201,8 @@ def test_a_candidate_that_failed_is_a_failed_run_with_the_reason(case: Case) -> 
 
 def test_a_package_is_one_version_whoever_registers_it_at_once(case: Case) -> None:
     model = dataclasses.replace(case.evaluation("a", "2013-03").challenger, run_id=log(case))
-
-    def register() -> int:
-        return register_version(
-            case.use_case, model, tags={"x": "1"}, description="d", evidence=[], settings=case.settings
-        )[0]
-
-    children = []
-    for _ in range(3):
-        child = os.fork()
-        if child == 0:
-            code = 99
-            try:
-                code = register()
-            finally:
-                os._exit(code)
-        children.append(child)
-    assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [1, 1, 1]
+    ended = in_children(*[partial(register, case, model)] * 3)
+    assert [child.answer for child in ended] == [1, 1, 1], ended
     versions = connect(case.settings).search_model_versions("name = 'flight_delay'")
     assert [version.version for version in versions] == [1]
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
 from tests.unit.governance.proposal import lay_mlflow
 from tests.unit.training.synthetic import QUICK, make_domain, make_job, make_use_case, write_training_set
 
@@ -175,11 +174,6 @@ def test_a_fit_that_was_stopped_goes_on_to_the_same_package(shop: tuple[UseCaseS
     assert stopped == train(shop, "boosted")
 
 
-def test_a_candidate_with_software_of_its_own_is_not_tuned() -> None:
-    with pytest.raises(ValidationError, match="is not tuned"):
-        make_use_case(own={**TUNED, "environment": {"lock": "locks/own.txt"}})
-
-
 def test_a_failure_that_cannot_be_shown_in_mlflow_hides_nothing(
     shop: tuple[UseCaseSpec, DatasetRef, Settings], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -209,7 +203,7 @@ def test_what_other_code_left_is_not_gone_on_from(
         train(shop, "boosted", stop=lambda: next(asked) > 25)
     of_a_seed = boosting.segment_seed
     monkeypatch.setattr(boosting, "segment_seed", lambda seed, start: of_a_seed(seed, start) + 1)
-    monkeypatch.setattr(step, "code_digest", lambda: "other code")
+    monkeypatch.setattr(step, "code_digest", lambda _: "other code")
     assert train(shop, "boosted").digest == train(shop, "boosted").digest
 
 

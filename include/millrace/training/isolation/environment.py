@@ -24,9 +24,9 @@ from millrace.training.isolation.lock import NEEDED, canonical_lock, normalise, 
 from millrace.training.run import StopFitError, alone, go_on
 
 log = logging.getLogger(__name__)
-_COMPLETE = "complete.json"
-_LOCK = "requirements.lock"
-_UNFINISHED = ".unfinished-"
+COMPLETE = "complete.json"
+LOCK = "requirements.lock"
+UNFINISHED = ".unfinished-"
 _PIP = (sys.executable, "-m", "pip", "--no-input", "--disable-pip-version-check")
 _PROBE = "import numpy, orjson, pyarrow, pydantic, yaml"
 _UNANSWERED = ("Retrying (", "ConnectionError", "Read timed out", "Temporary failure", "No space left")
@@ -83,7 +83,7 @@ def build_environment(lock: str, *, store: Path, stop: Callable[[], bool] = go_o
     found = Environment(python=folder / "bin" / "python", digest=digest, libraries=libraries)
     if is_whole(folder):
         return found
-    with alone(store / f".{digest}.lock", stop):
+    with alone(build_lock(store, digest), stop):
         if is_whole(folder):
             return found
         try:
@@ -97,10 +97,15 @@ def build_environment(lock: str, *, store: Path, stop: Callable[[], bool] = go_o
     return found
 
 
+def build_lock(store: Path, digest: str) -> Path:
+    """The file that whoever builds an environment holds."""
+    return store / f".{digest}.lock"
+
+
 def is_whole(folder: Path) -> bool:
     """Whether an environment was built to the end, and every file is as it was then."""
     try:
-        recorded = orjson.loads((folder / _COMPLETE).read_bytes())
+        recorded = orjson.loads((folder / COMPLETE).read_bytes())
     except (OSError, orjson.JSONDecodeError):
         return False
     return (folder / "bin" / "python").exists() and recorded == {"files": _listing(folder)}
@@ -169,9 +174,9 @@ def _replace(folder: Path, lock: str, stop: Callable[[], bool]) -> None:
     """Build beside, then rename: a pip that outlives a builder that was killed writes into nobody's environment."""
     started = time.monotonic()
     log.info("environment %s: pip builds it", folder.name[:12])
-    for left in folder.parent.glob(f"{_UNFINISHED}{folder.name}-*"):
+    for left in folder.parent.glob(f"{UNFINISHED}{folder.name}-*"):
         shutil.rmtree(left, ignore_errors=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f"{_UNFINISHED}{folder.name}-", dir=folder.parent))
+    unfinished = Path(tempfile.mkdtemp(prefix=f"{UNFINISHED}{folder.name}-", dir=folder.parent))
     try:
         unfinished.chmod(0o755)
         _build(unfinished, lock, stop)
@@ -191,16 +196,16 @@ def _build(folder: Path, lock: str, stop: Callable[[], bool]) -> None:
         raise EnvironmentUnavailableError(
             f"no virtual environment can be made: {_last(made.stdout)}", where=str(folder), remedy="mend what it names"
         )
-    (folder / _LOCK).write_text(lock, encoding="utf-8")
+    (folder / LOCK).write_text(lock, encoding="utf-8")
     pip = [*_PIP, "--python", str(python)]
-    done = run_watched([*pip, "install", "--quiet", "--no-deps", "--no-compile", "-r", str(folder / _LOCK)], stop=stop)
+    done = run_watched([*pip, "install", "--quiet", "--no-deps", "--no-compile", "-r", str(folder / LOCK)], stop=stop)
     if done.returncode:
         raise _pip_failed(done.stdout)
     checked = run_watched([*pip, "check"], stop=stop)
     if checked.returncode:
         log.warning("an environment does not fit together by pip's word: %s", checked.stdout.strip())
     _probe(python, stop)
-    write_atomically(folder / _COMPLETE, orjson.dumps({"files": _listing(folder)}))
+    write_atomically(folder / COMPLETE, orjson.dumps({"files": _listing(folder)}))
 
 
 def _probe(python: Path, stop: Callable[[], bool]) -> None:

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import importlib.util
 import logging
-import platform
 import sys
 from collections.abc import Iterable, Mapping
 from importlib import metadata
-from pathlib import Path
 
-import millrace
 from millrace.errors import RebuildError
 from millrace.package.reader import GROUP
 from millrace.training.isolation.lock import NEEDED, normalise
@@ -61,15 +56,6 @@ def installed_pins(*libraries: str) -> dict[str, str]:
 def matches(pins: Mapping[str, str]) -> bool:
     """Whether this environment has exactly these versions."""
     return all(_version(name) == version.split("+")[0] for name, version in pins.items())
-
-
-@functools.cache
-def code_digest() -> str:
-    """Names the code that trains and encodes: a checkpoint of other code is another job's."""
-    root, found = Path(millrace.__file__).parent, hashlib.sha256(platform.python_version().encode())
-    for path in sorted([*root.glob("training/*.py"), *root.glob("package/*.py")]):
-        found.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
-    return found.hexdigest()
 
 
 def lock_text(pins: Mapping[str, str]) -> str:

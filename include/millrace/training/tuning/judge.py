@@ -8,9 +8,10 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from millrace.errors import TrainingError
 from millrace.package.predictor import load_model
@@ -42,6 +43,38 @@ class Judged:
 
     value: float
     curves: Curves
+
+
+class Judging(Protocol):
+    """Whatever says what parameters are worth: a `Judge` here, or one in another process."""
+
+    def __call__(
+        self,
+        params: Mapping[str, Any],
+        *,
+        report: Report,
+        threads: int | None = None,
+        stop: Callable[[], bool] = go_on,
+    ) -> Judged:
+        """As `Judge.__call__`."""
+        ...
+
+
+class Score(Protocol):
+    """The use case's metric on the rows predicted of a fold."""
+
+    def __call__(
+        self, fold: int, target: NDArray[np.float32], prediction: NDArray[np.float64], *, classes: int
+    ) -> float:
+        """The figure.
+
+        Args:
+            fold: its number.
+            target: (n,) labels.
+            prediction: (n,) or (n, classes), as the model gives it.
+            classes: how many there are; 0 for a regression.
+        """
+        ...
 
 
 @dataclass(slots=True)
@@ -82,9 +115,9 @@ class TrialRun:
             StopFitError: the trial shall end now, or is given up.
         """
         for name, value in metrics.items():
-            self.curves.setdefault(name, []).append((step, float(value)))
+            self.curves.setdefault(name, []).append((int(step), float(value)))
         self._end()
-        rung = min((step + 1) * RUNGS // self.rounds if self.rounds else step + 1, RUNGS)
+        rung = min((int(step) + 1) * RUNGS // self.rounds if self.rounds else int(step) + 1, RUNGS)
         if rung > self._rung and (loss := watched(metrics)) is not None:
             self._rung = rung
             self.tell(rung - 1, loss)
@@ -111,6 +144,7 @@ class Judge:
         report: Report,
         threads: int | None = None,
         stop: Callable[[], bool] = go_on,
+        score: Score | None = None,
     ) -> Judged:
         """Fit and judge.
 
@@ -120,6 +154,7 @@ class Judge:
                 mean of the losses of the folds so far, less being better. It may raise `StopFitError`.
             threads: cores of the trial; by default those of the candidate.
             stop: True ends the trial.
+            score: reckons the metric; by default scikit-learn here.
 
         Raises:
             StopFitError: `stop` was true, or `report` gave the trial up.
@@ -133,7 +168,7 @@ class Judge:
             run = TrialRun(
                 folder=self.folder / f"{threading.get_ident()}", stop=stop, rounds=rounds_of(trainer.params), tell=tell
             )
-            values.append(self._value(trainer, number, data, run))
+            values.append(self._value(trainer, number, data, run, score or self._score))
             curves |= {f"{data.fold.validated}/{name}": points for name, points in run.curves.items()}
             last = watched({name: points[-1][1] for name, points in run.curves.items()})
             losses.append(0.0 if last is None else last)
@@ -154,9 +189,12 @@ class Judge:
             job.spec.trainer, values if threads is None else {**values, "threads": threads}, where=job.where
         )
 
-    def _value(self, trainer: Trainer, number: int, data: FoldData, run: TrialRun) -> float:
+    def _score(self, fold: int, target: NDArray[np.float32], prediction: NDArray[np.float64], *, classes: int) -> float:
         from millrace.training.estimator.sklearn_score import score_predictions
 
+        return score_predictions(self.job.use_case.evaluation.metric, target, prediction, classes=classes)
+
+    def _value(self, trainer: Trainer, number: int, data: FoldData, run: TrialRun, score: Score) -> float:
         use_case, train = self.job.use_case, self._given(number, data)
         fit = trainer.fit(train, seed=self.seed, run=run)
         check_fit(fit, where=f"{self.job.where}.trainer: {self.job.spec.trainer}")
@@ -169,8 +207,7 @@ class Judge:
             classes=len(use_case.classes),
             trainer=self.job.spec.trainer,
         )
-        prediction = model.score(data.matrix)
-        return score_predictions(use_case.evaluation.metric, data.target, prediction, classes=train.classes)
+        return score(number, data.target, model.score(data.matrix), classes=train.classes)
 
     def _given(self, number: int, data: FoldData) -> TrainingData:
         watch = Watch(matrix=data.matrix, target=data.target) if self.prunes else None

@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 from millrace.spec.candidate import Choice, IntRange
 from millrace.training.run import StopFitError
 from millrace.training.tuning import optuna_study as studies
-from millrace.training.tuning.judge import Judge
+from millrace.training.tuning.judge import Judging
 from millrace.training.tuning.search_space import Item, labels
 from millrace.training.tuning.tune import LATE, Search
 
@@ -36,7 +36,7 @@ class _FailedError(Exception):
     """The trial failed; it is on record."""
 
 
-def search_here(search: Search, judge: Judge, *, stop: Callable[[], bool]) -> None:
+def search_here(search: Search, judge: Judging, *, stop: Callable[[], bool]) -> None:
     """Run what the budget leaves; a fault in three trials, before any came to an end, is raised.
 
     Proposals come from a copy of the study in memory, and each trial is kept once it ended: one that was broken off
@@ -50,14 +50,18 @@ def search_here(search: Search, judge: Judge, *, stop: Callable[[], bool]) -> No
         runner.work()
         return
     with ThreadPoolExecutor(search.parallel) as pool:
-        for done in [pool.submit(runner.work) for _ in range(search.parallel)]:
-            done.result()
+        try:
+            for done in [pool.submit(runner.work) for _ in range(search.parallel)]:
+                done.result()
+        except BaseException:
+            runner.ended.set()  # such as a time limit raised here: the pool waits for its threads
+            raise
 
 
 class _Runner:
     """The state that parallel trials share."""
 
-    def __init__(self, search: Search, judge: Judge, stop: Callable[[], bool]) -> None:
+    def __init__(self, search: Search, judge: Judging, stop: Callable[[], bool]) -> None:
         self.search, self.judge, self.asked = search, judge, stop
         self.until = time.monotonic() + search.seconds
         self.asking, self.keeping = threading.Lock(), threading.Lock()

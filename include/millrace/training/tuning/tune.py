@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -16,12 +17,13 @@ from millrace.artifact import digest_of
 from millrace.errors import SpecError, TrainingError
 from millrace.spec.candidate import SearchSpace, TuningSpec
 from millrace.training.data.rows import TrainingRows, as_rows
-from millrace.training.isolation.software import code_digest
+from millrace.training.isolation.lock import canonical_lock
+from millrace.training.isolation.source import code_digest
 from millrace.training.job import TrainingJob
 from millrace.training.registry import build_trainer
 from millrace.training.run import Curves, go_on
 from millrace.training.tuning.fold import Fold, time_folds
-from millrace.training.tuning.judge import Judge, prepare_judge
+from millrace.training.tuning.judge import Judge, Judging, prepare_judge
 from millrace.training.tuning.search_space import changes, check_space, start_values
 
 log = logging.getLogger(__name__)
@@ -86,6 +88,16 @@ class Search:
     def threads_each(self) -> int:
         """Cores of one trial."""
         return max(self.threads // self.parallel, 1)
+
+
+class OpenJudge(Protocol):
+    """Makes what judges trials, for as long as a search lasts."""
+
+    def __call__(
+        self, job: TrainingJob, rows: TrainingRows, folds: list[Fold], *, folder: Path, seed: int, prunes: bool
+    ) -> AbstractContextManager[Judging]:
+        """As `prepare_judge`."""
+        ...
 
 
 class Spread(Protocol):
@@ -164,6 +176,7 @@ def tune(
     seed: int,
     stop: Callable[[], bool] = go_on,
     spread: Spread | None = None,
+    judging: OpenJudge | None = None,
 ) -> Tuned:
     """Search for the parameters of a candidate until its budget of trials or minutes is spent.
 
@@ -179,6 +192,7 @@ def tune(
         seed: of the proposals and of every fit.
         stop: True ends the search; the trial that was running is tried again next time.
         spread: where the trials run, if not here.
+        judging: makes what judges them, if not this process; trials are then proposed here.
 
     Raises:
         SpecError: the candidate has no tuning, or its space is not one of the trainer.
@@ -194,10 +208,15 @@ def tune(
         study = optuna_study.renew(optuna_study.open_study(search), search)
         search = optuna_study.resume(study, search)
         if optuna_study.is_open(study, search):
-            if spread is not None:
-                optuna_study.enqueue_start(study, search)
-            judge = prepare_judge(job, rows, folds, folder=folder, seed=seed, prunes=search.tuning.pruner != "none")
-            (spread or optuna_search.search_here)(search, judge, stop=stop)
+            prunes = search.tuning.pruner != "none"
+            if judging is not None:
+                with judging(job, rows, folds, folder=folder, seed=seed, prunes=prunes) as there:
+                    optuna_search.search_here(search, there, stop=stop)
+            else:
+                if spread is not None:
+                    optuna_study.enqueue_start(study, search)
+                judge = prepare_judge(job, rows, folds, folder=folder, seed=seed, prunes=prunes)
+                (spread or optuna_search.search_here)(search, judge, stop=stop)
         trials = optuna_study.read_trials(study, search.space)
         importance = optuna_study.weigh(study, search.space)
     best = _best(trials, search)
@@ -234,6 +253,8 @@ def plan_search(job: TrainingJob, rows: TrainingRows, *, storage: str, seed: int
     folds = time_folds(rows.partitions, tuning, needed=needed, where=job.where)
     metric = job.use_case.evaluation.metric
     library = f"{trainer.library.name} {trainer.library.version}"
+    if job.lock:
+        library = digest_of(canonical_lock(job.lock))
     search = Search(
         study=f"{job.use_case.name}.{job.candidate}.{_inputs(job, rows, folds, library, seed)[:16]}",
         storage=storage,
@@ -263,7 +284,7 @@ def _inputs(job: TrainingJob, rows: TrainingRows, folds: list[Fold], library: st
             "folds": [[list(fold.trained), fold.validated] for fold in folds],
             "rows": rows.digest,
             "library": library,
-            "code": code_digest(),
+            "code": code_digest(job.spec.trainer),
             "seed": seed,
         }
     )

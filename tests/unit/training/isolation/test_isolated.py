@@ -101,17 +101,17 @@ def test_a_run_that_gives_up_and_a_task_that_is_stopped_end_the_worker(tmp_path:
     with pytest.raises(StopFitError):
         train_isolated(job, rows, environment=own_environment(), store=tmp_path / "packages", run=run)
     assert run.steps < 100
-    end = time.monotonic() + 2
+    other = FolderRun(folder=tmp_path / "other")
     with pytest.raises(StopFitError):
         train_isolated(
             job,
             rows,
             environment=own_environment(),
             store=tmp_path / "packages",
-            run=FolderRun(folder=tmp_path / "other"),
-            stop=lambda: time.monotonic() > end,
+            run=other,
+            stop=lambda: bool(other.curves),
         )
-    assert time.monotonic() - end < 3
+    assert 0 < max(map(len, other.curves.values())) < LONG["rounds"] / 2
     assert not running(tmp_path)
 
 
@@ -146,7 +146,7 @@ def test_the_worker_dies_with_the_task_and_the_next_one_goes_on_from_its_checkpo
     assert running(tmp_path)
     os.kill(int(task.pid or 0), signal.SIGKILL)
     task.join()
-    end = time.monotonic() + 5
+    end = time.monotonic() + 60
     while running(tmp_path) and time.monotonic() < end:
         time.sleep(0.05)
     assert not running(tmp_path)

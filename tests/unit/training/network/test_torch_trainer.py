@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.memory import READY, needs_proc, take
 from tests.unit.training.synthetic import QUICK, make_job, make_use_case, training_rows
 
 from millrace.errors import PackageError, TrainingError
@@ -128,21 +129,13 @@ def test_two_workers_of_a_group_end_in_one_network(tmp_path: Path) -> None:
 
 
 _MAPPED = """
-import sys, threading, time
+import dataclasses, json, sys
 from pathlib import Path
 import numpy as np
 from millrace.package import ColumnEncoder, Encoder
 from millrace.training import LooseRun, TrainingData
 from millrace.training.params import TorchParams
 from millrace.training.network.torch_trainer import TorchTrainer
-
-def held():
-    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return int(lines["RssAnon"].split()[0]) // 1024
-
-def watch():
-    while not over.wait(0.02):
-        peak.append(held())
 
 count, width, folder = 1_000_000, 40, Path(sys.argv[1])
 matrix = np.memmap(folder / "matrix", np.float32, "w+", shape=(count, width))
@@ -158,23 +151,19 @@ data = TrainingData(
     matrix=matrix, target=target, recent=np.arange(count) >= 900_000, encoder=encoder, problem="binary", classes=2,
     block_rows=50_000,
 )
-params = TorchParams(epochs=1, hidden=(8,), early_stopping=2, threads=1, batch_size=16_384)
-over, before, peak = threading.Event(), held(), [0]
-watcher = threading.Thread(target=watch)
-watcher.start()
+params = TorchParams(epochs=1, hidden=(8,), early_stopping=2, threads=1, batch_size=16_384, learning_rate=0.01)
+few = {"matrix": np.array(matrix[:999]), "target": target[:999], "recent": np.arange(999) > 900, "block_rows": 0}
+TorchTrainer(params).fit(dataclasses.replace(data, **few), seed=1, run=LooseRun(folder=folder))
+%READY%
 fit = TorchTrainer(params).fit(data, seed=1, run=LooseRun(folder=folder))
-over.set()
-watcher.join()
-print(max(peak) - before, fit.metrics["recent_loss"])
-"""
+print(json.dumps(fit.metrics))
+""".replace("%READY%", READY)
 
 
 @pytest.mark.full
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
+@needs_proc
 def test_a_mapped_matrix_is_never_held_as_a_whole(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", _MAPPED, str(tmp_path)], capture_output=True, text=True, check=True, timeout=240
-    )
-    megabytes, loss = done.stdout.split()
-    assert int(megabytes) < 140  # the matrix alone is 153, and prepared it would be as much again
-    assert float(loss) < 0.69
+    found = take(_MAPPED, str(tmp_path), folder=tmp_path)
+    print(f"{found.peak_mb:.0f} MB")
+    assert found.peak_mb < 100  # the matrix alone is 160, and prepared it would be as much again
+    assert found.told["recent_loss"] < 0.69
