@@ -13,7 +13,7 @@ from typing import Any
 
 from millrace.artifact import DatasetRef, ModelRef
 from millrace.errors import MillraceError
-from millrace.spec.source import public_address
+from millrace.spec.address import public_address
 
 log = logging.getLogger(__name__)
 TABLE, FILE, MODEL, DOCUMENT, STREAM = "TABLE", "FILE", "MODEL", "DOCUMENT", "STREAM"

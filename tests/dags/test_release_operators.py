@@ -21,7 +21,7 @@ from millrace.errors import ReleaseRefusedError
 from millrace.governance.approval import Approval
 from millrace.governance.ledger import Ledger
 from millrace.governance.release import Release, Releases
-from millrace.governance.succession import Rollback, restore
+from millrace.governance.rollback import Rollback, restore
 from millrace.settings import Settings
 
 __all__ = ["house", "sealed"]

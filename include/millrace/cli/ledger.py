@@ -194,7 +194,7 @@ def _rows(found: Provenance) -> dict[str, object]:
     ]
     reason = f": {move.payload['reason']}" if move.payload.get("reason") else ""
     return {
-        "release": f"{release.version} ({release.candidate}, {release.trainer})",
+        "release": f"{release.version} ({', '.join(dict.fromkeys([release.candidate, release.trainer]))})",
         "first in force": release.effective_at,
         "in force by": f"#{move.seq} {move.kind} by {move.actor}{reason}",
         "trained through": f"{release.trained_through}, held out {release.holdout}",

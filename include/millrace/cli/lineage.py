@@ -18,7 +18,9 @@ _AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document a
 
 @app.command()
 def prediction(
-    name: Annotated[str, typer.Argument(help="Key of the row, or the id USE_CASE/RELEASE/KEY.")],
+    name: Annotated[
+        str, typer.Argument(help="Key of the row, the id USE_CASE/RELEASE/KEY, or `prediction_id` of an online answer.")
+    ],
     *,
     use_case: Annotated[str | None, typer.Option("--use-case", help="Where several use cases predict the row.")] = None,
     release: Annotated[int | None, typer.Option("--release", help="Of this release.")] = None,
@@ -27,11 +29,23 @@ def prediction(
 ) -> None:
     """Walk back from a prediction to release, approval, evidence, training rows, and the files these were read from.
 
-    Exit status 1 where a link is missing or does not match.
+    Of an online answer that was not sampled it says which release gave it, and when. Exit status 1 where a link is
+    missing or does not match.
     """
-    from millrace.cli.lineage_view import show_prediction
+    from millrace.cli.lineage_view import show_answer, show_prediction
+    from millrace.serving.answer_id import AnswerId
+    from millrace.step.answer_lineage import trace_answer
     from millrace.step.prediction_lineage import trace_prediction
 
+    if (asked := AnswerId.parse(name)) is not None:
+        answer = trace_answer(name, asked, settings=Settings.load())
+        if as_json:
+            print(orjson.dumps(answer.to_dict()).decode())
+        else:
+            show_answer(_console, answer)
+        if answer.breaks:
+            raise typer.Exit(1)
+        return
     found = trace_prediction(name, settings=Settings.load(), use_case=use_case, release=release, role=role)
     if as_json:
         print(orjson.dumps(found.to_dict()).decode())

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.tree import Tree
 
+from millrace.step.answer_lineage import AnswerLineage
 from millrace.step.column_use import ColumnLineage, ReleaseUse, UseCaseUse
 from millrace.step.prediction_lineage import PredictionLineage
 from millrace.step.snapshot import SourcePartition
@@ -32,9 +33,43 @@ def show_prediction(console: Console, found: PredictionLineage) -> None:
     if found.training:
         _add_training(tree, found)
     console.print(tree)
-    for fault in found.breaks:
+    _show_breaks(console, found.breaks)
+
+
+def show_answer(console: Console, found: AnswerLineage) -> None:
+    """A tree from an answer of the online service to the files."""
+    told = "" if found.prediction is None else f" · {found.prediction:.6g}"
+    tree = Tree(f"[bold]{escape(found.id)}[/]{told}")
+    tree.add(f"answered {found.answered_at}")
+    for note in found.notes:
+        tree.add(escape(note))
+    for other in found.others:
+        tree.add(f"also kept of the answer: {escape(other)}")
+    if found.columns:
+        seen = tree.add("the model saw")
+        for name, value in found.columns.items():
+            seen.add(f"{escape(name)}: {'missing' if value is None else escape(str(value))}")
+    for view in found.views:
+        branch = tree.add(f"view {view['view']}, as of {view['as_of'] or 'never: it is empty'}")
+        if "table" in view:
+            branch.add(f"{view['table']}, {view['partition'] or '(whole)'}, version {view['version']}")
+            clean = ", ".join(f"{source} version {version}" for source, version in view["clean"].items())
+            branch.add(f"computed from clean {clean}" if clean else "what it was computed from is not noted")
+    if found.deployed:
+        by = f"deployed by {escape(found.deployed['actor'])} in entry {found.deployed['entry']}"
+        tree.add(f"{by}, {found.deployed['recorded_at']}")
+    if found.release:
+        _add_release(tree, found)
+    if found.training:
+        _add_training(tree, found)
+    console.print(tree)
+    _show_breaks(console, found.breaks)
+
+
+def _show_breaks(console: Console, breaks: Sequence[str]) -> None:
+    for fault in breaks:
         console.print(f"[bold red]broken[/]: {escape(fault)}")
-    if not found.breaks:
+    if not breaks:
         console.print("[green]whole[/]: every link is there and matches")
 
 
@@ -58,7 +93,7 @@ def show_column(console: Console, found: ColumnLineage) -> None:
     console.print(tree)
 
 
-def _add_release(tree: Tree, found: PredictionLineage) -> None:
+def _add_release(tree: Tree, found: PredictionLineage | AnswerLineage) -> None:
     release = found.release
     by = f", by {release['actor']} in ledger entry {release['entry']}" if "entry" in release else ""
     branch = tree.add(f"release {release['version']} ({escape(release['candidate'])}){escape(by)}")
@@ -69,7 +104,8 @@ def _add_release(tree: Tree, found: PredictionLineage) -> None:
     evidence = found.evidence
     proof = branch.add(f"evidence {evidence['digest'][:_DIGITS]}, policy {evidence['policy'][:_DIGITS]}")
     if "metric" in evidence:
-        proof.add(f"{evidence['metric']['name']} {_interval(evidence['metric'])} on {release['holdout']}")
+        measured = evidence.get("measured_on", release["holdout"])
+        proof.add(f"{evidence['metric']['name']} {_interval(evidence['metric'])} on {measured}")
         if evidence["gain"].get("value") is not None:
             proof.add(f"gain over the champion {_interval(evidence['gain'])}")
     if "gates" in evidence:
@@ -78,7 +114,7 @@ def _add_release(tree: Tree, found: PredictionLineage) -> None:
         proof.add(escape(evidence["card"]))
 
 
-def _add_training(tree: Tree, found: PredictionLineage) -> None:
+def _add_training(tree: Tree, found: PredictionLineage | AnswerLineage) -> None:
     told = found.training
     branch = tree.add(f"package {told['package'][:_DIGITS]} ({escape(told['trainer'])})")
     if known := told.get("imported"):

@@ -158,21 +158,32 @@ def require_verdict(
     )
 
 
-def approvals_of(
-    ledger: Ledger,
-    use_case: UseCaseSpec,
-    policy: PolicySpec,
-    proposal: Proposal,
-    *,
-    run: str,
-    requester: Requester,
-    connection: Connection | None = None,
-) -> list[Entry]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What people are asked in one run.
+
+    Attributes:
+        use_case: its use case.
+        policy: the policy as it is now.
+        proposal: what was evaluated.
+        run: the run that asks; only what is answered in it counts.
+        requester: on whose behalf it asks; their own approval does not count.
+    """
+
+    use_case: UseCaseSpec
+    policy: PolicySpec
+    proposal: Proposal
+    run: str
+    requester: Requester
+
+
+def approvals_of(ledger: Ledger, question: Question, *, connection: Connection | None = None) -> list[Entry]:
     """The approvals that count: of this package, on this evidence, under this policy, since it was last rejected.
 
     Of people those count that one run asked, each once, and none who may not approve it; asked anew whenever they are
     counted. A policy that asks for nobody counts itself, whichever run it was.
     """
+    use_case, policy, proposal, run = question.use_case, question.policy, question.proposal, question.run
     package, wanted = proposal.challenger.digest, (proposal.evidence, policy_digest(policy))
     kinds = ("approved", "rejected")
     answers = [
@@ -185,32 +196,23 @@ def approvals_of(
     if not policy.approvals:
         return [entry for entry in since if entry.payload.get("by") == "policy"][:1]
     asked = [entry for entry in since if (entry.payload.get("by"), entry.payload.get("run")) == ("person", run)]
-    return different_people(asked if run else [], barred(use_case, requester))
+    return different_people(asked if run else [], barred(use_case, question.requester))
 
 
-def require_approval(
-    ledger: Ledger,
-    use_case: UseCaseSpec,
-    policy: PolicySpec,
-    proposal: Proposal,
-    *,
-    run: str,
-    requester: Requester,
-    connection: Connection | None = None,
-) -> list[Entry]:
+def require_approval(ledger: Ledger, question: Question, *, connection: Connection | None = None) -> list[Entry]:
     """The approvals that count (`approvals_of`), and they are enough.
 
     Raises:
         ReleaseRefusedError: too few.
     """
-    counted = approvals_of(ledger, use_case, policy, proposal, run=run, requester=requester, connection=connection)
+    counted, policy = approvals_of(ledger, question, connection=connection), question.policy
     if len(counted) >= max(policy.approvals, 1):
         return counted
-    of_run = f" in run {run or '(none)'}" if policy.approvals else ""
+    of_run = f" in run {question.run or '(none)'}" if policy.approvals else ""
     raise ReleaseRefusedError(
         f"the ledger has {len(counted)} of {max(policy.approvals, 1)} approvals of package "
-        f"{proposal.challenger.digest[:12]}{of_run} that count, since it was last rejected",
-        where=f"ledger of {use_case.name}, policy {policy.tier!r}",
+        f"{question.proposal.challenger.digest[:12]}{of_run} that count, since it was last rejected",
+        where=f"ledger of {question.use_case.name}, policy {policy.tier!r}",
         remedy="clear the requests for approval of this run: only what different people answer to them counts, none of "
         "them an owner or whoever asks",
     )

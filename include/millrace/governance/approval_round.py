@@ -11,6 +11,7 @@ from millrace.artifact import digest_of, iso
 from millrace.governance.approval import (
     Approval,
     Proposal,
+    Question,
     approvals_of,
     check_tree,
     granted,
@@ -66,18 +67,21 @@ class ApprovalRound:
         first = str(of_task[0].payload["evidence"]) if of_task else self.proposal.evidence
         return "" if first == self.proposal.evidence else first
 
+    @property
+    def _question(self) -> Question:
+        return Question(
+            use_case=self.use_case,
+            policy=self.policy,
+            proposal=self.proposal,
+            run=self.run,
+            requester=self.requester,
+        )
+
     def approved(self) -> list[Entry]:
         """Approvals that count: people's, given in this run since the evidence was last rejected."""
         if not self.policy.approvals:
             return []
-        return approvals_of(
-            Ledger(self.settings),
-            self.use_case,
-            self.policy,
-            self.proposal,
-            run=self.run,
-            requester=self.requester,
-        )
+        return approvals_of(Ledger(self.settings), self._question)
 
     def open(self, asking: Asking, *, now: datetime) -> Request:
         """Ask: the request goes to the ledger, once an attempt.
@@ -159,14 +163,7 @@ class ApprovalRound:
             ReleaseRefusedError: too few people approved in this run, or the policy refuses the working tree.
         """
         check_tree(self.settings, self.use_case, self.policy, self.proposal.challenger.digest)
-        counted = require_approval(
-            Ledger(self.settings),
-            self.use_case,
-            self.policy,
-            self.proposal,
-            run=self.run,
-            requester=self.requester,
-        )
+        counted = require_approval(Ledger(self.settings), self._question)
         return granted(self.use_case, self.policy, self.proposal, counted)
 
     def note_stale(self, what: str) -> Entry:

@@ -43,6 +43,8 @@ KINDS: tuple[str, ...] = (
     "correction_opened",
     "quarantine_replayed",
     "features_applied",
+    "partition_ingested",
+    "record_disclosed",
 )
 
 

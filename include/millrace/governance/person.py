@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from typing import Protocol, TypeVar
 
 LONGEST_TEXT = 2_000
+SHORTEST_REASON = 5
+"""Characters of a reason for a rollback; at the command line and in the form alike."""
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _POLICY = "policy:"
 

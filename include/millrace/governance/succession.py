@@ -1,4 +1,4 @@
-"""One release after another: a proven challenger takes over, or an earlier release is put back, in one transaction."""
+"""One release after another: a proven challenger takes over from the champion, in one transaction."""
 
 from __future__ import annotations
 
@@ -10,39 +10,27 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from millrace.artifact import Verdict, digest_of, iso
-from millrace.errors import LedgerError, ReleaseRefusedError, StaleEvidenceError
-from millrace.governance.approval import Proposal, check_tree, require_approval, require_pass, require_verdict
+from millrace.errors import ReleaseRefusedError, StaleEvidenceError
+from millrace.governance.approval import (
+    Proposal,
+    Question,
+    check_tree,
+    require_approval,
+    require_pass,
+    require_verdict,
+)
 from millrace.governance.ledger import Ledger, lock_head
 from millrace.governance.policy import effective_at, policy_digest, store_policy
-from millrace.governance.proof import prove_in_whole, prove_release, require_evidence, require_whole_ledger
+from millrace.governance.proof import prove_release, require_evidence, require_whole_ledger
 from millrace.governance.recipe import find_recipes
 from millrace.governance.release import Release, Releases
 from millrace.governance.requester import SYSTEM, Requester
-from millrace.governance.state import moment_of, reading, writing
+from millrace.governance.state import reading, writing
 from millrace.settings import Settings
 from millrace.spec.policy import PolicySpec
 from millrace.spec.use_case import UseCaseSpec
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rollback:
-    """What a rollback is asked to do.
-
-    Attributes:
-        version: release to go back to; None for the one that the release in force replaced.
-        reason: why.
-        actor: who asks.
-        key: names this act; the same key does it once.
-        away_from: where no version is named, the release that has to be in force still; None for any.
-    """
-
-    version: int | None
-    reason: str
-    actor: str
-    key: str
-    away_from: int | None = None
 
 
 def require_decided(
@@ -108,15 +96,9 @@ def succeed(
         "recipes": [recipe.digest for recipe in find_recipes(package, settings)],
     }
     store_policy(policy, settings=settings)
-    decision = _Decision(
-        settings=settings,
-        use_case=use_case,
-        policy=policy,
-        proposal=proposal,
-        registry_version=registry_version,
-        run=run,
-        requester=requester or Requester(name=SYSTEM, automatic=True),
-    )
+    asker = requester or Requester(name=SYSTEM, automatic=True)
+    question = Question(use_case=use_case, policy=policy, proposal=proposal, run=run, requester=asker)
+    decision = _Decision(settings=settings, question=question, registry_version=registry_version)
     with writing(settings) as connection:
         lock_head(connection)
         if (known := _existing(settings, use_case, proposal, moment, connection)) is not None:
@@ -135,36 +117,32 @@ class _Decision:
     """What a release is made of, as it is asked for."""
 
     settings: Settings
-    use_case: UseCaseSpec
-    policy: PolicySpec
-    proposal: Proposal
+    question: Question
     registry_version: int
-    run: str
-    requester: Requester
 
     def grounds(self, connection: Connection) -> dict[str, Any]:
         """The entries that allow it, by their numbers, and who was asked for whom; refused where one is missing."""
-        what = (self.settings, self.use_case, self.policy, self.proposal)
+        asked = self.question
+        what = (self.settings, asked.use_case, asked.policy, asked.proposal)
         verdict = _require_verdict(*what, connection)
         registered = _require_registered(*what, version=self.registry_version, connection=connection)
-        approvals = require_approval(
-            Ledger(self.settings), *what[1:], run=self.run, requester=self.requester, connection=connection
-        )
+        approvals = require_approval(Ledger(self.settings), asked, connection=connection)
         return {
             "verdict": verdict,
             "registered": registered,
             "approvals": [entry.seq for entry in approvals],
             "approvers": [entry.actor for entry in approvals],
-            "run": self.run if self.policy.approvals else "",
-            "requested_by": self.requester.name if self.policy.approvals else SYSTEM,
+            "run": asked.run if asked.policy.approvals else "",
+            "requested_by": asked.requester.name if asked.policy.approvals else SYSTEM,
         }
 
     def release(self, moment: datetime, connection: Connection) -> Release:
         """The next release of the use case, with the challenger in it."""
-        made = Releases(self.settings).list(self.use_case, connection=connection)
-        model = self.proposal.challenger
+        use_case, proposal = self.question.use_case, self.question.proposal
+        made = Releases(self.settings).list(use_case, connection=connection)
+        model = proposal.challenger
         return Release(
-            use_case=self.use_case.name,
+            use_case=use_case.name,
             version=1 + max((item.version for item in made), default=0),
             package=model.digest,
             candidate=model.candidate,
@@ -172,83 +150,14 @@ class _Decision:
             trained_through=model.trained_through,
             holdout=model.holdout,
             effective_at=iso(moment),
-            evidence=self.proposal.evidence,
-            policy=policy_digest(self.policy),
-            feature_service=self.use_case.features.name,
-            threshold=self.use_case.threshold,
-            reference=self.proposal.reference,
+            evidence=proposal.evidence,
+            policy=policy_digest(self.question.policy),
+            feature_service=use_case.features.name,
+            threshold=use_case.threshold,
+            reference=proposal.reference,
             registry_version=self.registry_version,
-            replaces=self.proposal.champion,
+            replaces=proposal.champion,
         )
-
-
-def restore(settings: Settings, use_case: UseCaseSpec, asked: Rollback) -> Release:
-    """Put an earlier release back in force, at the newest instant in data time that anything was decided on.
-
-    Raises:
-        ReleaseRefusedError: no such release, or none before (the message lists those there are), or it is not proven;
-            or no version is named, and the release to go away from is not in force any more; or an entry of the ledger
-            was changed.
-        LedgerError: the key was used for another version.
-    """
-    ledger, releases = Ledger(settings), Releases(settings)
-    with writing(settings) as connection:
-        lock_head(connection)
-        require_whole_ledger(connection, f"rollback of {use_case.name}")
-        if (done := _done(ledger, use_case, asked, connection)) is not None:
-            return releases.get(use_case, done, connection=connection)
-        current = releases.in_force(use_case, connection=connection)
-        _require_still_meant(asked, current)
-        if current is None or (asked.version is None and not current.replaces):
-            raise ReleaseRefusedError(
-                "nothing was ever released" if current is None else f"there is no release before {current.version}",
-                where=f"rollback of {use_case.name}",
-                remedy="train and release a model first" if current is None else "name the release to go back to",
-            )
-        version = current.replaces if asked.version is None else asked.version
-        target = releases.get(use_case, version, connection=connection)
-        if target.version == current.version:
-            log.info("%s: release %d is in force already, nothing to roll back", use_case.name, target.version)
-            return target
-        prove_in_whole(target, settings=settings, connection=connection)
-        clock = ledger.newest_effective(use_case.name, connection=connection)
-        ledger.append(
-            "rolled_back",
-            use_case=use_case.name,
-            subject=target.package,
-            effective_at=clock or moment_of(target.effective_at),
-            actor=asked.actor,
-            payload={"version": target.version, "from": current.version, "reason": asked.reason},
-            key=asked.key,
-            connection=connection,
-        )
-    log.info("%s: rolled back from release %d to %d", use_case.name, current.version, target.version)
-    return target
-
-
-def _require_still_meant(asked: Rollback, current: Release | None) -> None:
-    """Two who mean "away from this one" at the same time go one back, not two."""
-    if asked.version is None and current is not None and asked.away_from not in {None, current.version}:
-        raise ReleaseRefusedError(
-            f"release {asked.away_from} is not in force any more, {current.version} is: somebody was faster",
-            where=f"rollback of {current.use_case}",
-            remedy="look at the ledger (`millrace ledger show`); to go further back, name the release",
-        )
-
-
-def _done(ledger: Ledger, use_case: UseCaseSpec, asked: Rollback, connection: Connection) -> int | None:
-    """The release that a rollback of the same key went to."""
-    for entry in ledger.entries(use_case.name, kinds=("rolled_back",), connection=connection):
-        if entry.key == asked.key:
-            went_to = int(entry.payload["version"])
-            if asked.version not in {None, went_to}:
-                raise LedgerError(
-                    f"rollback {asked.key!r} went to release {went_to}, not to {asked.version}",
-                    where=f"ledger of {use_case.name}",
-                    remedy="start a new run for another rollback",
-                )
-            return went_to
-    return None
 
 
 def _existing(

@@ -70,6 +70,7 @@ class SkewReport(PlainValue):
         report: path of the page, "" where there is none.
         reasons: sentences for people.
         reason: why nothing was compared (`no_requests`), else "".
+        uncompared: sampled rows that could not be, for the package that answered them is gone or was changed.
     """
 
     use_case: str
@@ -86,6 +87,7 @@ class SkewReport(PlainValue):
     report: str = ""
     reasons: list[str] = field(default_factory=list)
     reason: str = ""
+    uncompared: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +126,7 @@ def summarise_skew(
     mismatched: int,
     releases: Sequence[int],
     limit: float,
+    uncompared: int = 0,
 ) -> SkewReport:
     """The report of a partition's columns.
 
@@ -135,10 +138,16 @@ def summarise_skew(
         mismatched: rows with at least one mismatch.
         releases: versions that answered.
         limit: mismatch share of a feature over which skew is worth a person's look.
+        uncompared: sampled rows that could not be compared.
     """
     skewed = [item for item in columns if item.mismatches]
     shares = {item.name: item.share for item in skewed[:_NAMED]}
     alert = any(item.share > limit for item in skewed)
+    reasons = _sentences(shares, rows, mismatched, limit, alert=alert)
+    if uncompared:
+        reasons.append(
+            f"{uncompared} sampled rows could not be compared: the package that answered them is gone or was changed."
+        )
     return SkewReport(
         use_case=use_case,
         partition=partition,
@@ -151,7 +160,8 @@ def summarise_skew(
         skewed_features=len(skewed),
         shares=shares,
         alert=alert,
-        reasons=_sentences(shares, rows, mismatched, limit, alert=alert),
+        reasons=reasons,
+        uncompared=uncompared,
     )
 
 

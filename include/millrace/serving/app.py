@@ -15,6 +15,7 @@ from typing import Any
 
 import millrace
 from millrace.errors import MillraceError
+from millrace.serving.answer_id import AnswerIds
 from millrace.serving.base import Answer, InferenceRequest, RequestError
 from millrace.serving.body import (
     MAX_BODY_BYTES,
@@ -60,6 +61,7 @@ class InferenceApp:
         self.requests = requests
         if requests is not None:
             self.metrics.sampled = requests.outcomes
+        self._answers = AnswerIds()
         self._token = token.encode()
         self._max_body_bytes = max_body_bytes
         self._loading = asyncio.Lock()
@@ -191,9 +193,10 @@ class InferenceApp:
         self.metrics.rows[(model, vector.source)] += request.rows
         for view, places in vector.unknown.items():
             self.metrics.unknown[(model, view)] += len(places)
+        answer = self._answers.make(model, served.ref.release)
         if self.requests is not None:
-            self.requests.offer(served, request, vector)
-        return outputs, {**served.parameters, **vector.parameters}
+            self.requests.offer(served, request, vector, answer=answer, predictions=outputs["prediction"])
+        return outputs, {**served.parameters, "prediction_id": answer, **vector.parameters}
 
     async def _load(self, name: str) -> str:
         """Load what the pointer names; "" or why not. What was served before goes on being served in that case."""

@@ -1,8 +1,8 @@
 """The request log: a bounded sample of the rows asked by key, written by a thread of its own.
 
 Answering never waits for it. What a full queue or disk cannot take is dropped and counted, files are rotated by size,
-and the oldest go. It holds what is needed to compute the features again and nothing else: no columns of the request
-that are neither keys nor inputs of a function, and of what is tagged personal only tokens.
+and the oldest go. It holds what is needed to compute the features again, the answer and its id, and nothing else: no
+columns of the request that are neither keys nor inputs of a function, and of what is tagged personal only tokens.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
 
 from millrace.serving.base import InferenceRequest
 from millrace.serving.sampled_row import SUFFIX, SampledRow, log_files, microseconds
@@ -87,8 +89,24 @@ class RequestLog:
         self._files: dict[str, _LogFile] = {}
         self._thread: threading.Thread | None = None
 
-    def offer(self, served: Served, request: InferenceRequest, vector: FeatureVector) -> None:
-        """Draw from the rows of an answered request, and hand what is drawn to the thread. It never raises."""
+    def offer(
+        self,
+        served: Served,
+        request: InferenceRequest,
+        vector: FeatureVector,
+        *,
+        answer: str = "",
+        predictions: NDArray[Any] | None = None,
+    ) -> None:
+        """Draw from the rows of an answered request, and hand what is drawn to the thread. It never raises.
+
+        Args:
+            served: the release that answered.
+            request: what was asked.
+            vector: what the model saw.
+            answer: id of the answer.
+            predictions: what it answered, row by row.
+        """
         share = served.ref.request_sample
         if vector.source != "online" or share <= 0 or request.id == PROBE:
             return
@@ -96,7 +114,7 @@ class RequestLog:
         if not places:
             return
         try:
-            self._take(served, request, vector, places)
+            self._take(served, request, vector, places, answer=answer, predictions=predictions)
         except Exception:
             # The answer is on its way and right; only the sample is lost.
             log.exception("a request of %s cannot be kept for comparison", served.ref.use_case)
@@ -113,7 +131,16 @@ class RequestLog:
             self._thread.join(_CLOSE_SECONDS)
         self._thread = None
 
-    def _take(self, served: Served, request: InferenceRequest, vector: FeatureVector, places: Sequence[int]) -> None:
+    def _take(
+        self,
+        served: Served,
+        request: InferenceRequest,
+        vector: FeatureVector,
+        places: Sequence[int],
+        *,
+        answer: str,
+        predictions: NDArray[Any] | None,
+    ) -> None:
         ref, features = served.ref, served.package.features
         names = self._names.get(ref.package)
         if names is None:
@@ -129,6 +156,8 @@ class RequestLog:
                 recorded_at=recorded_at,
                 marks=marks,
                 columns={name: _plain(vector.columns[name][place]) for name in names},
+                answer=f"{answer}.{place}" if answer else "",
+                prediction=None if predictions is None else _figure(predictions[place]),
             )
             line = row.to_bytes()
             clear = all(_is_token(row.columns.get(name)) for name in asked)
@@ -238,6 +267,11 @@ def kept_columns(features: FeatureSpec) -> list[str]:
 
 def _plain(value: Any) -> Any:
     return value.item() if hasattr(value, "item") else value
+
+
+def _figure(prediction: Any) -> float:
+    """One number: the prediction, or the place of the most probable class."""
+    return float(prediction.argmax() if prediction.ndim else prediction)
 
 
 def _is_token(value: Any) -> bool:

@@ -33,6 +33,8 @@ class SampledRow:
         marks: view → instant through which it was materialized when its values were read, likewise.
         columns: join keys, the row's columns that a function reads, and every feature that did not come with the
             request; a missing value is None.
+        answer: id of the answer, with the row's place in it; "" in lines written before answers had one.
+        prediction: what was answered; of several classes the place of the most probable one. None as above.
     """
 
     release: int
@@ -41,6 +43,8 @@ class SampledRow:
     recorded_at: int
     marks: dict[str, int]
     columns: dict[str, Any]
+    answer: str = ""
+    prediction: float | None = None
 
     def to_bytes(self) -> bytes:
         """One line; floats keep their shortest exact form, NaN is null."""
@@ -65,6 +69,8 @@ class SampledRow:
             type(self.release) is int
             and isinstance(self.package, str)
             and _DIGEST.match(self.package) is not None
+            and isinstance(self.answer, str)
+            and isinstance(self.prediction, (int, float, type(None)))
             and all(type(value) is int and abs(value) <= _FURTHEST for value in instants)
             and all(isinstance(value, (str, int, float, bool, type(None))) for value in self.columns.values())
         )
@@ -80,13 +86,22 @@ def instant(value: int) -> datetime:
     return _EPOCH + timedelta(microseconds=value)
 
 
-def read_sampled(serving_dir: Path, use_case: str) -> Iterator[SampledRow]:
-    """The rows kept of a use case, in the order of files and lines; a file that goes meanwhile is passed over."""
+def read_sampled(serving_dir: Path, use_case: str, *, holding: str = "") -> Iterator[SampledRow]:
+    """The rows kept of a use case, in the order of files and lines; a file that goes meanwhile is passed over.
+
+    Args:
+        serving_dir: where the online service keeps its files.
+        use_case: its name.
+        holding: only lines that hold this text, which costs less than reading them all.
+    """
+    wanted = holding.encode()
     for path in log_files(serving_dir / FOLDER / use_case):
         torn = 0
         try:
             with path.open("rb") as file:
                 for line in file:
+                    if wanted not in line:
+                        continue
                     if (row := SampledRow.from_bytes(line)) is None:
                         torn += 1
                     else:

@@ -6,6 +6,7 @@ training rows that look these up, in the releases trained on them, and in what t
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
@@ -126,12 +127,23 @@ def find_column(name: str, settings: Settings) -> tuple[DomainSpec, str, str]:
     if found:
         names = ", ".join(f"{domain.name}.{source}.{column}" for domain in found)
         raise LineageError(f"{name!r} stands in several domains", where="specs", remedy=f"name one: {names}")
+    folder = settings.dags / "domains"
     if having:
-        known = ", ".join(_columns(having[0], source))
-        raise LineageError(f"source {source!r} has no column {column!r}", where="specs", remedy=f"one of {known}")
-    known = ", ".join(f"{domain.name}.{item}" for domain in domains for item in domain.sources)
-    remedy = f"write it as SOURCE.COLUMN; there are {known or 'no sources'}"
-    raise LineageError(f"no source has a column {name!r}", where="specs", remedy=remedy)
+        known = list(_columns(having[0], source))
+        near = difflib.get_close_matches(column, known, n=1)
+        raise LineageError(
+            f"source {source!r} has no column {column!r}",
+            where=f"{folder / having[0].name}.yaml: sources.{source}",
+            remedy=f"{f'did you mean {near[0]!r}? ' if near else ''}there are: {', '.join(known)}",
+        )
+    sources = [f"{domain.name}.{item}" for domain in domains for item in domain.sources]
+    near = difflib.get_close_matches(source, [item for domain in domains for item in domain.sources], n=1)
+    raise LineageError(
+        f"no source has a column {name!r}",
+        where=str(folder),
+        remedy=f"{f'did you mean {near[0]}.{column}? ' if near else ''}write it as SOURCE.COLUMN or "
+        f"DOMAIN.SOURCE.COLUMN; there are {', '.join(sources) or 'no sources'}",
+    )
 
 
 def clean_columns(domain: DomainSpec, source: str, column: str) -> list[str]:

@@ -215,7 +215,8 @@ def decide_retraining(
                 payload={**decision.to_dict(), "reference": drift.reference},
                 connection=connection,
             )
-    log.info("%s %s: retrain %s (%s)", use_case.name, partition, decision.retrain, decision.cause)
+    asked = "train again" if decision.retrain else "keep"
+    log.info("%s %s: %s (%s): %s", use_case.name, partition, asked, decision.cause, "; ".join(told.reasons))
     return told
 
 

@@ -6,7 +6,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -30,6 +30,8 @@ from millrace.step.registry import newest_challenger
 
 log = logging.getLogger(__name__)
 POINTER = "pointer"
+PENDING = timedelta(minutes=10)
+"""For so long a rollback may be on its way to the online service before it counts as killed."""
 _CORRECTED, _ROLLED_BACK = "alias_corrected", "rolled_back"
 _NOTHING = "nothing"
 _LONGEST = 80
@@ -88,53 +90,51 @@ class ReconcileReport(PlainValue):
     reasons: list[str] = field(default_factory=list)
 
 
-def reconcile_registry(use_case: UseCaseSpec, *, settings: Settings, key: str, actor: str = SYSTEM) -> ReconcileReport:
+def reconcile_registry(
+    use_case: UseCaseSpec, *, settings: Settings, key: str, actor: str = SYSTEM, at: datetime | None = None
+) -> ReconcileReport:
     """Put back aliases and the pointer of the online service where they do not name what the ledger says.
 
-    Each is first written to the ledger (`alias_corrected`), then put back. A rollback that was killed before it reached
-    the online service is finished. MLflow, or the online service, being away is named among the reasons and is no fault
-    of this. What an earlier attempt under the same key noted is told again: it may have died before anybody heard.
+    Each is first written to the ledger (`alias_corrected`), then put back. A rollback of a moment ago may be on its way
+    to the online service: it is brought there and nobody is alarmed; one that was not brought there for `PENDING` was
+    killed, and is finished and told. MLflow, or the online service, being away is named among the reasons and is no
+    fault of this. What an earlier attempt under the same key noted is told again, as it may have died unheard.
 
     Args:
         use_case: its use case.
         settings: this installation.
         key: names this look, such as the id of an Airflow run; repeated, it records nothing twice.
         actor: who has it done.
+        at: when it looks, by the clock; now by default.
 
     Raises:
         ReleaseRefusedError: the ledger does not prove what is in force; nothing is put back.
     """
     found = prove_in_force(use_case, settings=settings)
-    look = _Look(use_case=use_case, settings=settings, key=key, actor=actor)
-    unknown: list[str] = []
-    unseen: set[str] = set()
-    broken: list[str] = []
-    corrections: list[Correction] = []
-    try:
-        corrections += look.align_aliases()
-    except RegistryError as error:
-        unknown.append(f"Aliases are not checked: {error.what}")
-        unseen |= {CHAMPION, CHALLENGER}
-    try:
-        pointed, told = look.align_pointer(found)
-        corrections += pointed
-        unknown += told
-    except PackageError as error:
-        broken.append(f"The online service's pointer is not checked, a package is not whole: {error.what}")
-        unseen.add(POINTER)
-    except (DeploymentError, OSError) as error:
-        unknown.append(f"The online service's pointer is not checked: {getattr(error, 'what', error)}")
-        unseen.add(POINTER)
-    corrections = [*look.noted_before(corrections, unseen), *corrections]
-    sentences = [*(item.sentence for item in corrections), *broken]
+    look = _Look(use_case=use_case, settings=settings, key=key, actor=actor, at=at or datetime.now(UTC))
+    seen = _Seen()
+    look.see_aliases(seen)
+    look.see_pointer(seen, found)
+    corrections = [*look.noted_before(seen.corrections, seen.unseen), *seen.corrections]
+    sentences = [*(item.sentence for item in corrections), *seen.broken]
     for sentence in sentences:
         log.warning("%s: %s", use_case.name, sentence)
     return ReconcileReport(
         use_case=use_case.name,
         corrections=[asdict(item) for item in corrections],
         alarms=sentences,
-        reasons=[*sentences, *unknown],
+        reasons=[*sentences, *seen.unknown],
     )
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What one look found: corrections, and sentences on what is broken, pending or could not be looked at."""
+
+    corrections: list[Correction] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
+    unseen: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +145,29 @@ class _Look:
     settings: Settings
     key: str
     actor: str
+    at: datetime
+
+    def see_aliases(self, seen: _Seen) -> None:
+        """Both aliases, put right."""
+        try:
+            seen.corrections += self.align_aliases()
+        except RegistryError as error:
+            seen.unknown.append(f"Aliases are not checked: {error.what}")
+            seen.unseen |= {CHAMPION, CHALLENGER}
+
+    def see_pointer(self, seen: _Seen, found: InForce | None) -> None:
+        """The pointer of the online service and what it serves, put right."""
+        try:
+            pointed, told = self.align_pointer(found)
+        except PackageError as error:
+            seen.broken.append(f"The online service's pointer is not checked, a package is not whole: {error.what}")
+            seen.unseen.add(POINTER)
+        except (DeploymentError, OSError) as error:
+            seen.unknown.append(f"The online service's pointer is not checked: {getattr(error, 'what', error)}")
+            seen.unseen.add(POINTER)
+        else:
+            seen.corrections += pointed
+            seen.unknown += told
 
     def align_aliases(self) -> list[Correction]:
         """Both aliases.
@@ -179,13 +202,25 @@ class _Look:
             named, was_deployed = _read(path), self._was_deployed(found)
         unfinished = not was_deployed and found.move.kind == _ROLLED_BACK
         differing = _differing(named, wanted)
-        if not (was_deployed or unfinished) and (not differing or self._is_last_deployed(named)):
-            return [], [f"Release {wanted.release} is in force and not deployed yet"]
+        if not was_deployed and (not differing or self._is_last_deployed(named)):
+            if not unfinished:
+                return [], [f"Release {wanted.release} is in force and not deployed yet"]
+            if abs(self.at - found.move.recorded_at) < PENDING:
+                return [], [self._bring(found)]
         if was_deployed and not differing:
             return [], self._load_again(found)
         back = found.move.seq if unfinished else 0
         noted = self._note(POINTER, _named(named, differing), f"release {wanted.release}", found, rollback=back)
         return [_put_back(noted, partial(self._deploy, found))], []
+
+    def _bring(self, found: InForce) -> str:
+        """Deploy what a rollback of a moment ago put in force; whoever rolls back finds it done."""
+        by = f"Release {found.release.version} is in force by the rollback of entry {found.move.seq}"
+        try:
+            self._deploy(found)
+        except DeploymentError as error:
+            return f"{by} and not served yet: {error.what}"
+        return f"{by}, on its way to the online service: it is deployed"
 
     def noted_before(self, now: Collection[Correction], unseen: Collection[str]) -> list[Correction]:
         """What an earlier attempt under this key noted and does not differ any more, or was not looked at."""

@@ -11,9 +11,9 @@ from millrace.artifact import PlainValue
 from millrace.deployment.httpx_client import ServiceClient
 from millrace.deployment.probe import probe_service
 from millrace.errors import MillraceError, ReleaseRefusedError
-from millrace.governance.person import plain_text
+from millrace.governance.person import SHORTEST_REASON, plain_text
 from millrace.governance.release import Release, Releases
-from millrace.governance.succession import Rollback, restore
+from millrace.governance.rollback import Rollback, foresee, restore
 from millrace.package import Package
 from millrace.registry.base import CHAMPION
 from millrace.registry.mlflow_alias import moving_aliases
@@ -79,13 +79,14 @@ def rollback_release(
 
     Raises:
         ReleaseRefusedError: no such release, none before (the message lists those there are), or it is not proven; or
-            no release is named, and the one to go away from is not in force any more.
+            no release is named, and the one to go away from is not in force any more, or the one in force was itself
+            rolled back to within a day.
         PackageError: its package is not whole; nothing was changed.
         LedgerError: the same key was used for another version.
     """
     releases = Releases(settings)
     seen = releases.recorded(use_case, asked_at) if asked_at else releases.in_force(use_case)
-    asked = _asked(use_case, version, reason, actor, key=key, seen=seen)
+    asked = _asked(use_case, version, reason, actor, key=key, seen=seen, asked_at=asked_at)
     release, pending = _restore(use_case, asked, settings=settings)
     if pending:
         log.warning("rolled back, but %s", pending)
@@ -116,13 +117,11 @@ def roll_back(
 
     Raises:
         ReleaseRefusedError: no such release, none before (the message lists those there are), or it is not proven; or
-            no release is named, and `seen` is not in force any more.
+            no release is named, and `seen` is not in force any more, or was itself rolled back to within a day.
         PackageError: its package is not whole; nothing was changed.
     """
     before = seen or Releases(settings).in_force(use_case)
-    reason = require_reason(use_case, reason)
-    meant = version if version is not None else _begun(use_case, reason, actor, settings)
-    asked = _asked(use_case, meant, reason, actor, key=f"cli/{secrets.token_hex(8)}", seen=before)
+    asked = _by_hand(use_case, version, reason, actor, settings=settings, seen=before)
     release, alias = _restore(use_case, asked, settings=settings)
     done, pending = [f"the ledger says that release {release.version} is in force"], []
     if alias:
@@ -138,6 +137,18 @@ def roll_back(
         pending=pending,
     )
     return _serve(use_case, release, report, actor=actor, settings=settings)
+
+
+def foresee_rollback(
+    use_case: UseCaseSpec, version: int | None, reason: str, actor: str, *, settings: Settings
+) -> tuple[Release, Release]:
+    """The release in force and the one that `roll_back` would put in its place; nothing is changed.
+
+    Raises:
+        ReleaseRefusedError: `roll_back` would refuse it by what is in force now.
+    """
+    seen = Releases(settings).in_force(use_case)
+    return foresee(settings, use_case, _by_hand(use_case, version, reason, actor, settings=settings, seen=seen))
 
 
 def _serve(
@@ -159,23 +170,48 @@ def require_reason(use_case: UseCaseSpec, reason: str) -> str:
     """The reason, as the ledger can keep it.
 
     Raises:
-        ReleaseRefusedError: there is none.
+        ReleaseRefusedError: there is none, or too short a one.
     """
-    if not (kept := plain_text(reason)):
-        where = f"rollback of {use_case.name}"
-        raise ReleaseRefusedError("a rollback without a reason", where=where, remedy="say why")
+    if len(kept := plain_text(reason)) < SHORTEST_REASON:
+        raise ReleaseRefusedError(
+            f"{kept!r} is no reason for a rollback" if kept else "a rollback without a reason",
+            where=f"rollback of {use_case.name}",
+            remedy=f"say why, in {SHORTEST_REASON} characters or more; it goes to the ledger",
+        )
     return kept
 
 
+def _by_hand(
+    use_case: UseCaseSpec, version: int | None, reason: str, actor: str, *, settings: Settings, seen: Release | None
+) -> Rollback:
+    """The act of a person at the command line: said again, it is the act that they have begun."""
+    reason = require_reason(use_case, reason)
+    meant = version if version is not None else _begun(use_case, reason, actor, settings)
+    return _asked(use_case, meant, reason, actor, key=f"cli/{secrets.token_hex(8)}", seen=seen)
+
+
 def _asked(
-    use_case: UseCaseSpec, version: int | None, reason: str, actor: str, *, key: str, seen: Release | None
+    use_case: UseCaseSpec,
+    version: int | None,
+    reason: str,
+    actor: str,
+    *,
+    key: str,
+    seen: Release | None,
+    asked_at: datetime | None = None,
 ) -> Rollback:
     if not key.strip():
         raise ReleaseRefusedError(
             "a rollback without a key", where=f"rollback of {use_case.name}", remedy="name the act"
         )
-    away_from = seen.version if seen else None
-    return Rollback(version=version, reason=require_reason(use_case, reason), actor=actor, key=key, away_from=away_from)
+    return Rollback(
+        version=version,
+        reason=require_reason(use_case, reason),
+        actor=actor,
+        key=key,
+        away_from=seen.version if seen else None,
+        asked_at=asked_at,
+    )
 
 
 def _restore(use_case: UseCaseSpec, asked: Rollback, *, settings: Settings) -> tuple[Release, str]:

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from millrace.artifact import DatasetRef, digest_of
 from millrace.engine import RowWork
+from millrace.features.compute import CLEAN_NOTE
 from millrace.governance.proof import prove_in_force, prove_release
 from millrace.governance.release import Release, Releases
 from millrace.ingestion import Connections
@@ -153,11 +154,18 @@ def score_partition(
 
 def _scored(use_case: UseCaseSpec, domain: DomainSpec, partition: str, package: Package, settings: Settings) -> Scored:
     """Rows with the features that a package reads, and where they were put; no rows are put nowhere."""
-    own = spec_of(use_case, package)
+    own, source = spec_of(use_case, package), use_case.entity.source
+    clean = Table(settings.lake, domain.clean_table(source))
+    before = clean.note(partition)
     rows = rows_of_package(own, domain, partition, package, settings=settings)
     if not rows.num_rows:
         return rows, None
-    return rows, Table(settings.lake, own.service_table("scored_features")).replace(rows, partition=partition)
+    # Where somebody writes clean rows just now it is not known which of them were read, and nothing is noted.
+    same = before is not None and before == clean.note(partition)
+    note = {f"{CLEAN_NOTE}{source}": str(before[0].version)} if before is not None and same else {}
+    return rows, Table(settings.lake, own.service_table("scored_features")).replace(
+        rows, partition=partition, note=note
+    )
 
 
 def _predict(use_case: UseCaseSpec, package: Package, rows: pa.Table, connections: Connections) -> np.ndarray:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from millrace.artifact import iso
+from millrace.errors import PackageError
 from millrace.governance.monitor_result import MonitorResults
 from millrace.monitoring.skew import (
     NO_REQUESTS,
@@ -39,14 +40,17 @@ def measure_skew(use_case: UseCaseSpec, domain: DomainSpec, partition: str, *, s
         partition: key of the partition.
         settings: this installation.
 
+    Rows of a package that is gone or was changed are not compared; the report counts them.
+
     Raises:
-        PackageError: a package that answered is gone or was changed.
-        FeatureError: a view that it looked up is no longer there.
+        FeatureError: a view that was looked up is no longer there.
     """
-    rows = sampled_rows(use_case, domain, partition, settings=settings)
-    if not rows:
+    sampled = sampled_rows(use_case, domain, partition, settings=settings)
+    if not sampled:
         return SkewReport(use_case=use_case.name, partition=partition, reason=NO_REQUESTS)
-    columns, mismatched = _measure(domain, rows, settings)
+    packages = _packages(sampled, settings)
+    rows = [row for row in sampled if row.package in packages]
+    columns, mismatched = _measure(domain, rows, packages, settings)
     report = summarise_skew(
         use_case.name,
         partition,
@@ -55,6 +59,7 @@ def measure_skew(use_case: UseCaseSpec, domain: DomainSpec, partition: str, *, s
         mismatched=mismatched,
         releases=[row.release for row in rows],
         limit=use_case.monitoring.skew_share,
+        uncompared=len(sampled) - len(rows),
     )
     report = dataclasses.replace(report, report=_write_page(report, columns, settings))
     stored = {**report.to_dict(), "columns": [item.to_dict() for item in columns]}
@@ -77,7 +82,20 @@ def sampled_rows(
     return deque(rows, maxlen=use_case.monitoring.skew_rows)
 
 
-def _measure(domain: DomainSpec, rows: Sequence[SampledRow], settings: Settings) -> tuple[list[FeatureSkew], int]:
+def _packages(rows: Sequence[SampledRow], settings: Settings) -> dict[str, Package]:
+    """The packages that answered, as far as they are here and sound."""
+    found: dict[str, Package] = {}
+    for digest in dict.fromkeys(row.package for row in rows):
+        try:
+            found[digest] = Package.open(settings.packages / digest, digest)
+        except PackageError as error:
+            log.warning("rows that package %s answered cannot be compared: %s", digest[:12], error.what)
+    return found
+
+
+def _measure(
+    domain: DomainSpec, rows: Sequence[SampledRow], packages: Mapping[str, Package], settings: Settings
+) -> tuple[list[FeatureSkew], int]:
     """The skew of each feature over the packages that answered, and how many rows have any."""
     from millrace.step.feature_path import compare_paths, example_key
 
@@ -85,8 +103,7 @@ def _measure(domain: DomainSpec, rows: Sequence[SampledRow], settings: Settings)
     differing: Counter[tuple[str, str]] = Counter()
     examples: dict[tuple[str, str], list[SkewExample]] = {}
     mismatched = 0
-    for digest in dict.fromkeys(row.package for row in rows):
-        package = Package.open(settings.packages / digest, digest)
+    for digest, package in packages.items():
         mine = [row for row in rows if row.package == digest]
         found = compare_paths(domain, package, mine, settings=settings)
         compared.update(dict.fromkeys(found.views.items(), found.rows))

@@ -53,10 +53,11 @@ class MillraceOperator(BaseOperator):
             SpecError: the run carries none.
         """
         if not self.partition:
+            domain = getattr(self, "domain_spec", None)
             raise SpecError(
                 "this run carries no partition",
                 where=f"task {self.task_id}",
-                remedy='trigger the DAG with a partition key, such as "2013-03"',
+                remedy=f'trigger the DAG with a partition key, such as "{domain().first if domain else "2013-03"}"',
             )
         return self.partition
 

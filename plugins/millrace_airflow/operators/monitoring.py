@@ -64,7 +64,10 @@ class MeasurePerformanceOperator(UseCaseOperator):
 
 
 class MeasureFreshnessOperator(UseCaseOperator):
-    """Hold the use case's views in the online store against their objectives, as of the partition's end."""
+    """Hold the use case's views in the online store against their objectives, as of the partition's end.
+
+    What is stale, or a store that does not answer, is told to people by `AlertNotifier`'s connection.
+    """
 
     def execute(self, context: Any) -> dict[str, Any]:
         """Return the verdict, the stale views, and a sentence for each of them."""
@@ -73,6 +76,9 @@ class MeasureFreshnessOperator(UseCaseOperator):
         use_case = self.use_case_spec()
         report = watch_freshness(use_case, self.domain_spec(), self.partition_key(), settings=self.settings)
         self.lineage.inputs += [online_view(use_case.domain, view) for view in use_case.features.views]
+        if report.reasons:
+            title = f"{self.use_case}: features in the online store are {report.verdict}"
+            send_alert(title, f"{self.partition}: {' '.join(report.reasons)}", anchor="uc_monitor")
         return report.to_dict()
 
 

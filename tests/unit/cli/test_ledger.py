@@ -75,7 +75,7 @@ def test_as_of_says_what_served(ledger: Ledger, at: str, version: int | None) ->
     found = document("as-of", at, "--use-case", "flight_delay")
     assert (found["release"] or {}).get("version") == version
     shown = run("as-of", at, "--use-case", "flight_delay")
-    assert ("Nothing of flight_delay" if version is None else f"{version} (xgboost") in shown
+    assert ("Nothing of flight_delay" if version is None else f"{version} (xgboost)") in shown
 
 
 def test_as_of_by_wall_time(ledger: Ledger) -> None:

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from millrace.cli.main import _app
 from millrace.errors import ReleaseRefusedError, SpecError
 from millrace.governance.ledger import Ledger
-from millrace.governance.succession import Rollback, restore
+from millrace.governance.rollback import Rollback, restore
 from millrace.settings import Settings
 
 __all__ = ["house", "sealed"]
@@ -29,6 +29,12 @@ def installed(house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, act
 
 def test_a_rollback_says_what_it_did_and_the_ledger_who_and_why(installed: House) -> None:
     words = ["rollback", "flight_delay", "--because", "too slow"]
+    foreseen = CliRunner().invoke(_app, [*words, "--dry-run"]).output.splitlines()
+    assert [line.split(" (")[0] for line in foreseen] == [
+        "flight_delay: in force: release 2",
+        "flight_delay: would be: release 1",
+    ]
+    assert not Ledger(installed.settings).entries(kinds=("rolled_back",))
     found = CliRunner().invoke(_app, words)
     assert found.exit_code == 0, (found.output, found.exception)
     lines = found.output.splitlines()
@@ -41,7 +47,7 @@ def test_a_rollback_says_what_it_did_and_the_ledger_who_and_why(installed: House
     assert (told["release"], told["replaced"], told["rows"]) == (1, 1, len(installed.packages[0].golden))
 
     installed.live.process.terminate()
-    installed.live.process.wait(15)
+    installed.live.process.wait(60)
     pending = CliRunner().invoke(_app, ["rollback", "flight_delay", "--to", "2", "--because", "a mistake"])
     assert pending.exit_code == 3
     assert "pending: release 2 of 'flight_delay' is pending" in pending.output
@@ -51,7 +57,7 @@ def test_a_rollback_says_what_it_did_and_the_ledger_who_and_why(installed: House
     assert CliRunner().invoke(_app, ["rollback", "flight_delay"]).exit_code == 2
 
 
-@pytest.mark.parametrize("reason", ["", " \n"])
+@pytest.mark.parametrize("reason", ["", " \n", "no", " no   "])
 def test_what_is_no_reason_is_refused_before_airflow_is_asked_who_it_is(
     installed: House, monkeypatch: pytest.MonkeyPatch, reason: str
 ) -> None:

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import multiprocessing
 import threading
-import time
+from functools import partial
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import pytest
+from tests.children import Child, clean_context
 
 from millrace.artifact import ReleaseRef
 from millrace.deployment.pointer import deploying, pointer_path, write_pointer
@@ -74,19 +75,17 @@ def test_a_reader_never_sees_half_a_pointer(tmp_path: Path) -> None:
     assert seen <= set(range(3, 24))
 
 
-def _hold(folder: Path, held: object, release: object) -> None:
+def hold(folder: Path, held: Event, release: Event) -> bool:
     with deploying(folder, "flight_delay"):
-        held.set()  # type: ignore[attr-defined]
-        release.wait(30)  # type: ignore[attr-defined]
+        held.set()
+        return release.wait(120)
 
 
 def test_one_process_deploys_a_use_case_at_a_time(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("fork")
-    held, release = context.Event(), context.Event()
-    other = context.Process(target=_hold, args=(tmp_path, held, release))
-    other.start()
+    held, release = clean_context().Event(), clean_context().Event()
+    other = Child(partial(hold, tmp_path, held, release))
     try:
-        assert held.wait(30)
+        assert held.wait(120)
         with (
             pytest.raises(DeploymentError, match="another deployment"),
             deploying(tmp_path, "flight_delay", patience_s=0.1),
@@ -95,12 +94,11 @@ def test_one_process_deploys_a_use_case_at_a_time(tmp_path: Path) -> None:
         with deploying(tmp_path, "flight_duration", patience_s=0.1):
             pass
         threading.Timer(0.2, release.set).start()
-        started = time.monotonic()
-        with deploying(tmp_path, "flight_delay"):
-            assert time.monotonic() - started < 20
+        with deploying(tmp_path, "flight_delay", patience_s=120):
+            assert release.is_set()
     finally:
         release.set()
-        other.join(30)
+    assert other.end().answer is True
 
 
 def test_a_folder_that_cannot_be_used_is_told_before_anything_is_deployed(tmp_path: Path) -> None:

@@ -85,13 +85,13 @@ def test_without_git_nothing_is_said(checkout: Path, monkeypatch: pytest.MonkeyP
 def test_a_git_that_hangs_is_not_waited_for(checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "bin").mkdir()
     fake = tmp_path / "bin" / "git"
-    fake.write_text("#!/bin/sh\nexec /bin/sleep 60\n")
+    fake.write_text("#!/bin/sh\nexec /bin/sleep 600\n")
     fake.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     monkeypatch.setattr(module, "_SECONDS", 0.3)
     started = time.monotonic()
     assert git_tree(checkout).state == "none"
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 60
 
 
 def test_a_hooks_environment_does_not_lead_elsewhere(

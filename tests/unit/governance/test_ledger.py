@@ -8,10 +8,12 @@ import sqlite3
 import time
 import traceback
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.children import Child, answer
 
 from millrace.errors import LedgerError, SettingsError, StateUnavailableError
 from millrace.governance.audit import require_whole
@@ -278,38 +280,43 @@ def test_stamps_sort_as_text_as_the_instants_do() -> None:
     assert {len(stamp(moment)) for moment in moments} == {27}
 
 
-@pytest.mark.timeout(60)
-def test_a_forked_process_appends_to_the_same_chain(ledger: Ledger) -> None:
+def append_and_fork(settings: Settings) -> int:
+    """With a connection that both sides of the fork know of."""
+    ledger = Ledger(settings)
+    append(ledger, 6)
     child = os.fork()
     if child == 0:
-        try:
-            append(ledger, 6)
-        finally:
-            os._exit(0)
-    os.waitpid(child, 0)
-    append(ledger, 7)
-    assert [entry.subject for entry in ledger.entries()][-2:] == ["2013-06", "2013-07"]
+        append(ledger, 7)
+        os._exit(7)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    append(ledger, 8)
+    return status
+
+
+@pytest.mark.timeout(250)
+def test_a_forked_process_appends_to_the_same_chain(settings: Settings, ledger: Ledger) -> None:
+    assert answer(partial(append_and_fork, settings)) == 7
+    assert [entry.subject for entry in ledger.entries()][-3:] == ["2013-06", "2013-07", "2013-08"]
     assert ledger.verify().verified
 
 
-@pytest.mark.timeout(60)
+def note_when_held(settings: Settings, order: Path) -> None:
+    with exclusive(settings, "version of b"):
+        order.open("a").write("other name. ")
+    with exclusive(settings, "version of a"):
+        order.open("a").write("child.")
+
+
+@pytest.mark.timeout(250)
 def test_a_name_is_held_by_one_process_at_a_time(settings: Settings, tmp_path: Path) -> None:
     order = tmp_path / "order"
     with exclusive(settings, "version of a"):
-        child = os.fork()
-        if child == 0:
-            try:
-                with exclusive(settings, "version of b"):
-                    order.open("a").write("other name. ")
-                with exclusive(settings, "version of a"):
-                    order.open("a").write("child.")
-            finally:
-                os._exit(0)
-        end = time.monotonic() + 30
-        while not order.exists() and time.monotonic() < end:
+        child = Child(partial(note_when_held, settings, order))
+        while not order.exists() and child.runs:
             time.sleep(0.01)
         order.open("a").write("parent. ")
-    os.waitpid(child, 0)
+    ended = child.end()
+    assert ended.status == 0, ended.error
     assert order.read_text() == "other name. parent. child."
 
 

@@ -3,35 +3,20 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Callable
+from functools import partial
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from tests.children import statuses
 
 from millrace.errors import SettingsError
 from millrace.governance.ledger import Ledger
 from millrace.governance.migration import HEAD, VERSION_TABLE, migrate, require_tables
 from millrace.governance.state import METADATA, engine_of
 from millrace.settings import Settings
-
-
-def in_children(number: int, work: Callable[[], object]) -> list[int]:
-    """Run `work` in forked processes at once; their exit codes."""
-    children = []
-    for _ in range(number):
-        child = os.fork()
-        if child == 0:
-            code = 1
-            try:
-                work()
-                code = 0
-            finally:
-                os._exit(code)
-        children.append(child)
-    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
 
 
 def test_migrating_again_changes_nothing(settings: Settings) -> None:
@@ -54,7 +39,7 @@ def test_migrated_tables_are_those_of_the_code(settings: Settings) -> None:
 
 
 def test_processes_that_start_at_once_find_one_set_of_tables(settings: Settings) -> None:
-    assert in_children(4, lambda: migrate(settings)) == [0, 0, 0, 0]
+    assert statuses(*[partial(migrate, settings)] * 4) == [0, 0, 0, 0]
     assert Ledger(settings).verify().entries == 0
 
 
@@ -75,14 +60,15 @@ def test_a_database_of_another_revision_is_refused_with_the_remedy(
         require_tables(engine_of(settings.state_url))
 
 
-def test_a_killed_migration_leaves_nothing_half_made(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    def die() -> None:
-        import alembic.op
+def die_at_an_index(settings: Settings) -> None:
+    import alembic.op
 
-        monkeypatch.setattr(alembic.op, "create_index", lambda *_, **__: os._exit(9))
-        migrate(settings)
+    alembic.op.create_index = lambda *_, **__: os._exit(9)
+    migrate(settings)
 
-    assert in_children(1, die) == [9]
+
+def test_a_killed_migration_leaves_nothing_half_made(settings: Settings) -> None:
+    assert statuses(partial(die_at_an_index, settings)) == [9]
     with engine_of(settings.state_url).connect() as connection:
         assert MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_heads() == ()
     migrate(settings)

@@ -14,7 +14,8 @@ from millrace.evaluation.base import Evaluation
 from millrace.governance.approval import require_verdict
 from millrace.governance.ledger import Ledger
 from millrace.governance.release import Releases
-from millrace.governance.succession import Rollback, restore, succeed
+from millrace.governance.rollback import Rollback, restore
+from millrace.governance.succession import succeed
 from millrace.governance.verdict_record import note_verdict
 from millrace.settings import Settings
 from millrace.spec import load_use_case

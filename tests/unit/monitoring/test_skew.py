@@ -71,3 +71,14 @@ def test_the_page_shows_key_and_both_values_and_is_the_same_again(tmp_path: Path
     assert "carrier=&lt;b&gt;" in text
     assert "online <code>0.25</code>, offline <code>None</code>" in text
     assert "1.5 %" in text
+
+
+def test_rows_that_could_not_be_compared_are_told_without_an_alert(tmp_path: Path) -> None:
+    found = summarise_skew("u", "2013-04", [], rows=0, mismatched=0, releases=[], limit=0.01, uncompared=3)
+    assert (found.uncompared, found.alert) == (3, False)
+    (told,) = found.reasons
+    assert told.startswith("3 sampled rows could not be compared")
+    write_page(tmp_path / "page.html", found, [])
+    page = (tmp_path / "page.html").read_text()
+    assert "3 sampled rows could not be compared" in page
+    assert "Every feature" not in page

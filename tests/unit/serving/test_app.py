@@ -55,7 +55,9 @@ def test_a_full_vector_is_answered_as_the_package_predicts(app: InferenceApp, wo
     assert answer["outputs"][0]["data"] == predicted(world)
     assert answer["outputs"][1]["data"] == [value >= 0.5 for value in predicted(world)]
     assert answer["model_version"] == "1"
-    assert answer["parameters"] == {"release": 1, "package": world.package.digest, "feature_source": "request"}
+    told = answer["parameters"]
+    assert told.pop("prediction_id").startswith("flight_delay/1/online-")
+    assert told == {"release": 1, "package": world.package.digest, "feature_source": "request"}
 
 
 def test_keys_are_answered_with_the_store_as_it_is_now(app: InferenceApp, world: World, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import orjson
@@ -18,15 +19,15 @@ from millrace.deployment.pointer import pointer_path, write_pointer
 from millrace.errors import DeploymentError, ReleaseRefusedError, StateUnavailableError
 from millrace.governance.ledger import Ledger
 from millrace.governance.release import Release
+from millrace.governance.rollback import Rollback, restore
 from millrace.governance.state import RELEASE, writing
-from millrace.governance.succession import Rollback, restore
 from millrace.registry.mlflow_alias import delete_alias, get_aliases, set_alias
 from millrace.registry.mlflow_client import connect
 from millrace.serving.repository import read_pointer
 from millrace.settings import Settings
 from millrace.spec import load_use_case
 from millrace.step.deployment import deploy_release, reference_of
-from millrace.step.reconcile import ReconcileReport, reconcile_registry
+from millrace.step.reconcile import PENDING, ReconcileReport, reconcile_registry
 
 __all__ = ["champions", "house", "sealed"]
 JUNE = "2013-07-01T04:00:00Z"
@@ -37,8 +38,8 @@ def releases(house: House, tmp_path: Path) -> list[Release]:
     return put_two_in_service(house, tmp_path)
 
 
-def reconcile(house: House | Champions, key: str = "run 1") -> ReconcileReport:
-    return reconcile_registry(house.spec, settings=house.settings, key=key)
+def reconcile(house: House | Champions, key: str = "run 1", *, after: timedelta = timedelta()) -> ReconcileReport:
+    return reconcile_registry(house.spec, settings=house.settings, key=key, at=datetime.now(UTC) + after)
 
 
 def aliases(house: House | Champions) -> dict[str, int]:
@@ -151,21 +152,40 @@ def test_a_pointer_moved_by_hand_before_a_release_is_deployed_is_found_too(
     assert (pointed(house).release, served(house)) == (3, ["3"])
 
 
-@pytest.mark.parametrize("forged", [False, True])
+@pytest.mark.parametrize(("forged", "after"), [(False, PENDING), (False, -2 * PENDING), (True, timedelta())])
 def test_a_rollback_that_never_reached_the_service_is_finished_and_somebody_is_told(
-    house: House, releases: list[Release], forged: bool
+    house: House, releases: list[Release], forged: bool, after: timedelta
 ) -> None:
     restore(house.settings, house.spec, Rollback(version=1, reason="r", actor="ann", key="k"))
     set_alias("flight_delay", "champion", 1, settings=house.settings)
     if forged:
         path = pointer_path(house.settings.serving_dir, "flight_delay")
         path.write_bytes(orjson.dumps({**orjson.loads(path.read_bytes()), "release": 77}))
-    (alarm,) = reconcile(house).alarms
+    (alarm,) = reconcile(house, after=after).alarms
     move = Ledger(house.settings).entries(kinds=("rolled_back",))[-1]
     assert f"the rollback of entry {move.seq} never reached the online service" in alarm
     assert f"whose pointer named release {77 if forged else 2}; the ledger says release 1" in alarm
     assert (pointed(house).release, served(house)) == (1, ["1"])
     assert reconcile(house, "run 2").reasons == []
+
+
+def test_a_rollback_on_its_way_to_the_service_alarms_nobody_and_gets_there_once(
+    house: House, releases: list[Release]
+) -> None:
+    back = restore(house.settings, house.spec, Rollback(version=1, reason="r", actor="ann", key="k"))
+    set_alias("flight_delay", "champion", 1, settings=house.settings)
+    move = Ledger(house.settings).entries(kinds=("rolled_back",))[-1]
+    away = dataclasses.replace(house.settings, serving_url="http://127.0.0.1:9")
+    found = reconcile_registry(house.spec, settings=away, key="run 1")
+    assert (found.alarms, found.corrections) == ([], [])
+    assert found.reasons[0].startswith(f"Release 1 is in force by the rollback of entry {move.seq} and not served yet")
+
+    found = reconcile(house, "run 2")
+    assert (found.alarms, found.reasons) == ([], ["The online service served release 2 and was told to load 1"])
+    assert (pointed(house).release, served(house)) == (1, ["1"])
+    deploy_release(house.spec, back, settings=house.settings, actor="ann")
+    entries = Ledger(house.settings).entries("flight_delay")
+    assert [entry.kind for entry in entries if entry.seq > move.seq] == ["deployed"]
 
 
 def test_something_else_behind_the_addresses_is_named_and_hides_nothing(champions: Champions) -> None:
@@ -237,7 +257,7 @@ def test_a_pointer_of_any_length_fits_the_ledger(house: House, releases: list[Re
 
 def test_mlflow_and_the_service_being_away_are_named_and_fail_nothing(house: House, releases: list[Release]) -> None:
     house.live.process.terminate()
-    house.live.process.wait(15)
+    house.live.process.wait(60)
     away = dataclasses.replace(house.settings, mlflow_url="http://127.0.0.1:9")
     told = reconcile_registry(house.spec, settings=away, key="k")
     assert told.alarms == []

@@ -4,10 +4,12 @@ import dataclasses
 import os
 import subprocess
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.children import in_children, statuses
 from tests.unit.governance.proposal import Case, digest, lay_mlflow
 
 from millrace.artifact import Verdict
@@ -19,7 +21,7 @@ from millrace.governance.approval_round import ApprovalRound
 from millrace.governance.ledger import Ledger
 from millrace.governance.release import Release, Releases
 from millrace.governance.requester import Requester
-from millrace.governance.succession import Rollback, restore
+from millrace.governance.rollback import Rollback, restore
 from millrace.governance.waiver import record_waiver
 from millrace.registry.base import RegisteredModel
 from millrace.registry.mlflow_alias import get_aliases
@@ -156,36 +158,27 @@ def test_two_releases_at_once_leave_one_champion(case: Case) -> None:
         approve_by_policy(case.use_case, case.policy, evaluation, verdict, settings=case.settings)
         for evaluation, verdict, _ in prepared
     ]
-    children = []
-    for (evaluation, verdict, registered), approval in zip(prepared, approvals, strict=True):
-        child = os.fork()
-        if child == 0:
-            code = 1
-            try:
-                release_model(
-                    case.use_case, case.policy, evaluation, verdict, registered, approval, settings=case.settings
-                )
-                code = 0
-            except StaleEvidenceError:
-                code = 3
-            finally:
-                os._exit(code)
-        children.append(child)
-    assert sorted(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children) == [0, 3]
+    ended = in_children(
+        *(
+            partial(release_model, case.use_case, case.policy, *what, approval, settings=case.settings)
+            for what, approval in zip(prepared, approvals, strict=True)
+        )
+    )
+    late = min(ended, key=lambda child: child.status == 0)
+    assert [child.status == 0 for child in ended].count(True) == 1, ended
+    assert StaleEvidenceError.__name__ in late.error
     assert len(Releases(case.settings).list("flight_delay")) == 1
 
 
+def die_at(case: Case, act: str) -> None:
+    setattr(step, act, lambda *_, **__: os._exit(9))
+    run_story(case, "b", "2013-06", 1)
+
+
 @pytest.mark.parametrize("act", ["set_alias", "succeed"])
-def test_a_kill_between_steps_ends_in_the_same_state_once_run_again(
-    case: Case, monkeypatch: pytest.MonkeyPatch, act: str
-) -> None:
+def test_a_kill_between_steps_ends_in_the_same_state_once_run_again(case: Case, act: str) -> None:
     run_story(case, "a", "2013-03")
-    child = os.fork()
-    if child == 0:
-        monkeypatch.setattr(step, act, lambda *_, **__: os._exit(9))
-        run_story(case, "b", "2013-06", 1)
-        os._exit(1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert statuses(partial(die_at, case, act)) == [9]
     release = run_story(case, "b", "2013-06", 1)
     assert [item.version for item in Releases(case.settings).list("flight_delay")] == [1, 2]
     assert get_aliases("flight_delay", settings=case.settings) == {"challenger": 2, "champion": 2}

@@ -3,7 +3,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -68,7 +68,12 @@ def test_said_again_it_does_what_is_left_and_goes_no_further_back(house: House, 
     assert (again.release, again.replaced) == (2, 2)
     assert roll_back(house.spec, 2, "whatever", "paul", settings=house.settings).release == 2
     assert Ledger(house.settings).head() == head
-    assert roll_back(house.spec, None, "still too slow", "ann", settings=house.settings).release == 1
+    for who in ("ann", "paul"):
+        with pytest.raises(
+            ReleaseRefusedError, match=r"(?s)ann rolled back from release 3 to 2, at 2.*'too slow'.*--to 1"
+        ):
+            roll_back(house.spec, None, "still too slow", who, settings=house.settings)
+    assert roll_back(house.spec, 1, "still too slow", "ann", settings=house.settings).release == 1
 
 
 def test_mlflow_being_away_is_pending_and_the_service_goes_back_all_the_same(
@@ -85,7 +90,7 @@ def test_mlflow_being_away_is_pending_and_the_service_goes_back_all_the_same(
 
 def test_the_service_being_away_is_pending_and_ledger_and_alias_go_back(house: House, releases: list[Release]) -> None:
     house.live.process.terminate()
-    house.live.process.wait(15)
+    house.live.process.wait(60)
     told = roll_back(house.spec, 1, "too slow", "ann", settings=house.settings)
     assert (told.release, told.rows) == (1, 0)
     assert "release 1 of 'flight_delay' is pending: its pointer is written" in "".join(told.pending)
@@ -99,24 +104,27 @@ def test_a_package_that_is_not_whole_is_not_put_in_force(champions: Champions, t
     model = store / champions.releases[0].package / champions.packages[0].manifest.model.name
     model.write_bytes(model.read_bytes() + b"\0")
     head = Ledger(champions.settings).head()
+    damaged = dataclasses.replace(champions.settings, packages=store)
     with pytest.raises(PackageError):
-        roll_back(champions.spec, 1, "r", "ann", settings=dataclasses.replace(champions.settings, packages=store))
+        roll_back(champions.spec, 1, "too slow", "ann", settings=damaged)
     assert Ledger(champions.settings).head() == head
 
 
 def test_a_rollback_goes_back_one_by_one_and_its_key_does_it_once(champions: Champions) -> None:
     record_proven(champions.settings, release_of(champions.packages[0], 3, JUNE, replaces=2, registry_version=1))
 
-    def back(key: str, version: int | None = None) -> int:
-        return rollback_release(
-            champions.spec, version, "wrong", "oncall", settings=champions.settings, key=key
-        ).version
+    def back(key: str, version: int | None = None, *, days: float = 0) -> int:
+        asked_at = datetime.now(UTC) + timedelta(days=days)
+        how = {"settings": champions.settings, "key": key, "asked_at": asked_at}
+        return rollback_release(champions.spec, version, "wrong", "oncall", **how).version
 
-    assert [back("1"), back("1"), back("2"), back("1")] == [2, 2, 1, 2]
+    assert [back("1"), back("1"), back("2", days=1.1), back("1")] == [2, 2, 1, 2]
     assert Releases(champions.settings).in_force("flight_delay") == champions.releases[0]
     assert champion(champions) == 1
-    with pytest.raises(ReleaseRefusedError, match="no release before 1"):
+    with pytest.raises(ReleaseRefusedError, match=r"rolled back from release 2 to 1, at .*there is none before it"):
         back("3")
+    with pytest.raises(ReleaseRefusedError, match="no release before 1"):
+        back("3", days=1.1)
     assert back("4", 3) == 3
     assert back("5", 3) == 3
     with pytest.raises(LedgerError, match="went to release 3"):
@@ -180,10 +188,12 @@ def test_two_who_mean_away_from_the_same_release_go_one_back_not_two(champions: 
     with pytest.raises(ReleaseRefusedError, match="release 3 is not in force any more"):
         rollback_release(champions.spec, None, "r", "paul", settings=settings, key="k", asked_at=asked_at)
     assert Releases(settings).in_force("flight_delay") == champions.releases[1]
-    now = datetime.now(UTC)
+    asked_at = datetime.now(UTC)
+    with pytest.raises(ReleaseRefusedError, match="ann rolled back from release 3 to 2"):
+        rollback_release(champions.spec, None, "r", "paul", settings=settings, key="k2", asked_at=asked_at)
+    assert Releases(settings).in_force(champions.spec) == champions.releases[1]
     for _ in range(2):
-        back = rollback_release(champions.spec, None, "r", "paul", settings=settings, key="k2", asked_at=now)
-        assert back.version == 1
+        assert rollback_release(champions.spec, 1, "r", "paul", settings=settings, key="k3").version == 1
 
 
 def test_a_release_made_meanwhile_is_not_mistaken_for_the_one_to_go_away_from(champions: Champions) -> None:
@@ -209,3 +219,12 @@ def test_the_question_that_the_package_answers_is_put_back_whatever_the_spec_ask
     roll_back(spec, 1, "r", "ann", settings=champions.settings)
     pointer = read_pointer(pointer_path(champions.settings.serving_dir, "flight_delay"))
     assert (pointer.release, pointer.threshold) == (1, champions.releases[0].threshold)
+
+
+def test_the_first_release_has_none_before_it_and_the_others_are_listed(champions: Champions) -> None:
+    how: dict[str, Settings] = {"settings": champions.settings}
+    assert rollback_release(champions.spec, 1, "wrong", "oncall", key="1", **how).version == 1
+    later = datetime.now(UTC) + timedelta(days=2)
+    with pytest.raises(ReleaseRefusedError, match="there is no release before 1") as caught:
+        rollback_release(champions.spec, None, "wrong again", "oncall", key="2", asked_at=later, **how)
+    assert "(`--to`): 2 (" in caught.value.remedy

@@ -125,6 +125,11 @@ def test_a_partition_is_scored_by_the_release_in_force_when_it_began(released: H
         partitions=["2013-03"]
     )
     assert features.column_names == ["key", "event_timestamp", *released.spec.features.columns, "partition"]
+    noted = Table(released.settings.lake, released.spec.service_table("scored_features")).note("2013-03")
+    clean = Table(released.settings.lake, released.domain.clean_table("flights")).note("2013-03")
+    assert noted is not None
+    assert clean is not None
+    assert noted[1] == {"clean.flights": str(clean[0].version)}
     assert len(str(report.to_dict())) < 4096
 
 

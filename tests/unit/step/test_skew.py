@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -9,12 +11,17 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from rich.console import Console
 from tests.unit.features import clean
 from tests.unit.serving import sample
 from tests.unit.step.skewed import Skewed
 
+from millrace.cli.lineage_view import show_answer
 from millrace.governance.monitor_result import MonitorResults
 from millrace.monitoring.skew import SkewReport
+from millrace.serving.answer_id import AnswerId
+from millrace.serving.sampled_row import FOLDER, log_files
+from millrace.step.answer_lineage import AnswerLineage, trace_answer
 from millrace.step.features import build_features
 from millrace.step.materialization import materialize_features
 from millrace.step.retrieval import historical_features
@@ -150,6 +157,21 @@ def test_only_the_newest_rows_are_compared_and_those_of_the_partition(house: Ske
     assert stored["columns"][0]["examples"][0]["online"] == 0.5
 
 
+def test_rows_of_a_package_that_is_gone_are_counted_and_the_others_compared(house: Skewed) -> None:
+    house.ask(house.rows(count=5))
+    gone = "0" * 64
+    for path in log_files(house.settings.serving_dir / FOLDER / "flight_delay"):
+        first, *others = path.read_bytes().splitlines(keepends=True)
+        path.write_bytes(first.replace(house.package.digest.encode(), gone.encode()) + b"".join(others))
+    report = measure(house)
+    assert (report.rows, report.uncompared, report.mismatched) == (4, 1, 0)
+    assert any("could not be compared" in reason for reason in report.reasons)
+    shutil.rmtree(house.settings.packages / house.package.digest)
+    nothing = measure(house)
+    assert (nothing.rows, nothing.uncompared, nothing.features, nothing.alert) == (0, 5, 0, False)
+    assert "5 sampled rows could not be compared" in Path(nothing.report).read_text()
+
+
 def as_of(house: Skewed, rows: pa.Table) -> dict[str, list[Any]]:
     """The views' features of rows just before the mark (where April's first facts begin), by the way training takes."""
     place = rows.column_names.index("event_timestamp")
@@ -170,3 +192,34 @@ def correct_march(house: Skewed) -> None:
     late = pc.if_else(wrong, 90.0, flights.column("arr_delay"))
     corrected = flights.set_column(flights.column_names.index("arr_delay"), "arr_delay", late)
     clean.write_clean(house.domain, house.settings.lake, {"flights": corrected}, ["2013-03"])
+
+
+def trace(house: Skewed, name: str) -> AnswerLineage:
+    asked = AnswerId.parse(name)
+    assert asked is not None
+    return trace_answer(name, asked, settings=house.settings)
+
+
+def test_an_online_answer_leads_back_to_what_the_model_saw(house: Skewed) -> None:
+    answer: dict[str, Any] = house.ask(house.rows(count=3))[0]
+    name = answer["parameters"]["prediction_id"]
+    found = trace(house, name)
+    assert (found.sampled, found.breaks) == (True, ["'flight_delay' has no release 1"])
+    assert (found.id, found.others) == (name, [f"{name}.1", f"{name}.2"])
+    for place in range(3):
+        row = trace(house, f"{name}.{place}")
+        assert row.prediction == answer["outputs"][0]["data"][place]
+        assert len(row.others) == 2
+    lookups = {view.view: view for view in house.package.features.lookups}
+    assert {name for view in lookups.values() for name in (*view.entities, *view.features)} <= set(found.columns)
+    assert [view["view"] for view in found.views] == list(lookups)
+    for view in found.views:
+        assert view["as_of"] == answer["parameters"]["high_water_mark"]
+        assert view["table"] == house.domain.feature_table(view["view"])
+        assert view["partition"] in {"", "2013-03"}
+        assert view["clean"]
+    console = Console(width=100, record=True, file=io.StringIO())
+    show_answer(console, found)
+    assert "as of 2013-04-01T04:00:00Z" in console.export_text()
+    gone = trace(house, f"{name}.3")
+    assert (gone.sampled, len(gone.others)) == (False, 3)
