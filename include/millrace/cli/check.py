@@ -16,6 +16,7 @@ from millrace.errors import MillraceError
 from millrace.settings import Settings
 from millrace.spec import list_specs
 from millrace.spec.load import Kind
+from millrace.step.check import NotTried
 
 _console = Console()
 
@@ -31,17 +32,26 @@ def check(
         for kind, name, rule in _rules(settings, connections=connections)
         for fault in (_faults(rule) or [""])
     ]
-    wrong = [row for row in rows if row[2]]
+    untried = [row for row in rows if isinstance(row[2], NotTried)]
+    wrong = [row for row in rows if row[2] and not isinstance(row[2], NotTried)]
     if as_json:
         findings = [{"kind": kind, "name": name, "fault": fault} for kind, name, fault in wrong]
-        print(orjson.dumps({"checked": len(rows), "wrong": findings}).decode())
+        open_ = [{"kind": kind, "name": name, "why": str(why)} for kind, name, why in untried]
+        print(orjson.dumps({"checked": len(rows), "wrong": findings, "not_tried": open_}).decode())
     else:
-        table = Table("what", "name", "finding", title=f"{len(rows)} checks, {len(wrong)} findings")
+        aside = f", {len(untried)} not tried" if untried else ""
+        table = Table("what", "name", "finding", title=f"{len(rows)} checks, {len(wrong)} findings{aside}")
         for kind, name, fault in rows:
-            table.add_row(kind, name, f"[red]{escape(fault)}[/]" if fault else "[green]right[/]")
+            table.add_row(kind, name, _shown(fault))
         _console.print(table)
     if wrong:
         raise typer.Exit(1)
+
+
+def _shown(finding: str) -> str:
+    if isinstance(finding, NotTried):
+        return f"[yellow]not tried: {escape(finding)}[/]"
+    return f"[red]{escape(finding)}[/]" if finding else "[green]right[/]"
 
 
 def _rules(settings: Settings, *, connections: bool) -> Iterator[tuple[str, str, Callable[[], list[str]]]]:
@@ -56,6 +66,7 @@ def _rules(settings: Settings, *, connections: bool) -> Iterator[tuple[str, str,
         for name in list_specs(settings.dags, folder):
             for kind, rule in rules.items():
                 yield kind, name, partial(rule, name, settings=settings)
+    yield "DAG files", settings.dags.name, partial(step.check_dag_files, settings=settings)
     if connections:
         for name, reach in step.connection_rules(settings).items():
             yield "connection", name, reach

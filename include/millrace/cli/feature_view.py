@@ -19,6 +19,9 @@ _SIGNS = {"add": "[green]+ add[/]", "change": "[yellow]~ change[/]", "remove": "
 _COLOURS = {"fresh": "green", "stale": "red", "never": "yellow"}
 _LINES = 12
 """How many lines of a difference are shown."""
+_MEASURED = (
+    "fresh, stale: the online store against the end of the domain's last partition that is over, not against now"
+)
 _KINDS = {"table": "feature table", "on_demand": "on-demand view", "service": "feature service"}
 
 
@@ -51,6 +54,8 @@ def show_list(console: Console, rows: list[dict[str, Any]]) -> None:
     """Features by table."""
     if not rows:
         console.print("No feature is like that.")
+    elif any(row["freshness"] for row in rows):
+        console.print(_MEASURED, style="dim")
     for (domain, name), features in groupby(rows, key=lambda row: (row["domain"], row["view"])):
         of_view = list(features)
         first = of_view[0]

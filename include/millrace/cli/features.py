@@ -17,7 +17,10 @@ _console = Console()
 _AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document as the last line.")]
 _Name = Annotated[
     str,
-    typer.Argument(help="A feature, feature table, on-demand view or service; or SOURCE.COLUMN."),
+    typer.Argument(
+        help="A feature, feature table, on-demand view or service, as NAME, TABLE.FEATURE or DOMAIN.TABLE.FEATURE; or "
+        "a source's column, as SOURCE.COLUMN or DOMAIN.SOURCE.COLUMN."
+    ),
 ]
 _Domain = Annotated[str | None, typer.Option("--domain", help="Only this domain.")]
 
@@ -68,7 +71,7 @@ def list_features(
     text: Annotated[str | None, typer.Argument(help="Only where this stands in name, text, tag or owner.")] = None,
     *,
     domain: _Domain = None,
-    tag: Annotated[str | None, typer.Option("--tag", help="Only with this tag: key or key=value.")] = None,
+    tag: Annotated[str | None, typer.Option("--tag", help="Only with this tag: KEY (any value) or KEY=VALUE.")] = None,
     as_json: _AsJson = False,
 ) -> None:
     """List features by table: type, who owns them, how fresh they are, and which services use them."""

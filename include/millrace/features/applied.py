@@ -6,6 +6,7 @@ again. The text of what was applied is what a changed definition is compared wit
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import functools
 import logging
@@ -96,6 +97,7 @@ def apply_lock(url: str) -> Iterator[None]:
 
     Raises:
         FeatureError: the registry is in neither.
+        StateUnavailableError: the registry's database goes away, here or in the block.
     """
     backend = sa.make_url(url).get_backend_name()
     if backend not in {"sqlite", "postgresql"}:
@@ -113,12 +115,30 @@ def apply_lock(url: str) -> Iterator[None]:
             finally:
                 fcntl.flock(handle, fcntl.LOCK_UN)  # a child forked meanwhile holds the file open too
         return
-    with engine.connect() as connection:
+    with _reachable(engine), engine.connect() as connection:
         _advisory(connection, "pg_advisory_lock")
         try:
             yield
-        finally:
-            _advisory(connection, "pg_advisory_unlock")
+        except BaseException:
+            with contextlib.suppress(sa.exc.DBAPIError):  # a session that broke off holds no lock any more
+                _advisory(connection, "pg_advisory_unlock")
+            raise
+        _advisory(connection, "pg_advisory_unlock")
+
+
+@contextmanager
+def _reachable(engine: sa.Engine) -> Iterator[None]:
+    """What SQLAlchemy raises where the registry's database breaks off, in words."""
+    try:
+        yield
+    except sa.exc.DBAPIError as error:
+        if not (error.connection_invalidated or isinstance(error, (sa.exc.OperationalError, sa.exc.InterfaceError))):
+            raise
+        raise StateUnavailableError(
+            f"the feature registry broke off: {(str(error.orig).splitlines() or ['no reason given'])[0]}",
+            where=engine.url.render_as_string(),
+            remedy="see that its database runs and can be reached, then apply again: what was half done is made good",
+        ) from error
 
 
 def _advisory(connection: sa.Connection, function: str) -> None:

@@ -7,15 +7,17 @@ change. The same way it is found out whether rows before the declared look-back 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from millrace.errors import FeatureError
+from millrace.features.base import KNOWN_AT
 from millrace.features.clock import clocks_in_python, clocks_in_sql
 from millrace.features.difference import ROWS
 from millrace.features.future import WHOLE_ROW, change_future, known_column
@@ -24,36 +26,49 @@ from millrace.features.transformation import Transformation, read_transformation
 from millrace.lake.duck import connect
 from millrace.spec import DomainSpec, SourceSpec
 
-log = logging.getLogger(__name__)
 Late = Mapping[str, list[str]]
 """Source → what is known late of it."""
 
 
-def probe_domain(domain: DomainSpec, folder: Path, clean: Cleaner) -> list[FeatureError]:
-    """What is wrong in time with a domain's feature tables; empty where nothing is.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probed:
+    """What trying a domain's feature tables on made-up rows came to.
+
+    Attributes:
+        faults: what is wrong in time; empty where nothing was found.
+        untried: of which feature tables that says little or nothing, and why, a sentence each.
+    """
+
+    faults: list[FeatureError]
+    untried: list[str]
+
+
+def probe_domain(domain: DomainSpec, folder: Path, clean: Cleaner) -> Probed:
+    """Try a domain's feature tables on made-up rows.
 
     Args:
         domain: the domain; its transformations must compile.
         folder: folder of the domains' YAML.
         clean: runs a source's clean-up over raw rows.
-
-    Where a transformation fails on made-up values the log says so, and nothing is found about it.
     """
     faults: list[FeatureError] = []
+    untried: list[str] = []
     connection = connect(threads=1, external=False)
     try:
         for probe, names in probes(connection, domain, clean):
             for name in names:
+                made_by = read_transformation(domain, name, folder)
                 try:
-                    faults += probe_table(name, read_transformation(domain, name, folder), probe)
+                    found = probe_table(name, made_by, probe)
+                    blind = [] if found else _blind(made_by, probe)
                 except FeatureError as error:
-                    if error.__cause__ is None:
-                        faults.append(error)
-                    else:  # made-up values may be ones that real rows never have
-                        log.warning("feature table %r cannot be tried on made-up rows: %s", name, error.what)
+                    made_up = error.__cause__ is not None  # made-up values may be ones that real rows never have
+                    found, blind = ([], [f"it fails on made-up rows: {error.what}"]) if made_up else ([error], [])
+                faults += found
+                untried += [f"feature table {name!r}: {why}" for why in blind]
     finally:
         connection.close()
-    return faults
+    return Probed(faults=faults, untried=untried)
 
 
 def probe_table(name: str, made_by: Transformation, probe: Probe) -> list[FeatureError]:
@@ -79,13 +94,6 @@ def probe_table(name: str, made_by: Transformation, probe: Probe) -> list[Featur
 
 def _leak(name: str, made_by: Transformation, probe: Probe, rows: Rows, base: pa.Table) -> FeatureError | None:
     late = {source: _late(probe.domain.sources[source], table) for source, table in rows.items()}
-    if untold := [source for source, columns in late.items() if not (columns or probe.domain.sources[source].static)]:
-        log.warning(
-            "feature table %r reads %s, of which nothing says when a row is known, so no leak by it is found: derive "
-            "known_at in its clean-up, or list what comes late in known_late",
-            name,
-            ", ".join(untold),
-        )
     leaked: set[str] = set()
     guilty: set[str] = set()
     for number, instant in enumerate(probe.instants):
@@ -106,6 +114,19 @@ def _leak(name: str, made_by: Transformation, probe: Probe, rows: Rows, base: pa
                 guilty.add(cause)
     ordered = [feature for feature in [ROWS, *made_by.table.features] if feature in leaked]
     return _leak_error(name, made_by, ordered, sorted(guilty)) if leaked else None
+
+
+def _blind(made_by: Transformation, probe: Probe) -> list[str]:
+    """Why a leak of a feature table in which none was found could not have been seen."""
+    if made_by.table.static:
+        return []
+    rows = probe.reached(made_by.sources(probe.domain), made_by.table.look_back_days)
+    if blind := [why for source, table in rows.items() if (why := probe.blind(source, table))]:
+        return blind
+    known = probe.run(made_by, rows)[KNOWN_AT]
+    if pc.any(pc.less_equal(known, pa.scalar(max(probe.instants), known.type))).as_py():
+        return []
+    return ["no row that it makes of made-up ones is known by an instant that is tried"]
 
 
 def _leak_error(name: str, made_by: Transformation, leaked: list[str], guilty: list[str]) -> FeatureError:

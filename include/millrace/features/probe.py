@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from millrace.cleanup import ROW
+from millrace.cleanup import ROW, clean_schema
 from millrace.errors import MillraceError
 from millrace.features.difference import differing
 from millrace.features.future import known_column
 from millrace.features.source import clean_partitions, register_rows
 from millrace.features.synthetic import make_rows, required_columns
+from millrace.features.synthetic_key import scattered
 from millrace.features.transformation import Transformation
 from millrace.lake.duck import arrow, quoted
 from millrace.partition import Partition
 from millrace.spec import DomainSpec, SourceSpec
-
-log = logging.getLogger(__name__)
 
 Cleaner = Callable[[SourceSpec, pa.Table, str], pa.Table]
 """Source, raw rows and a name for messages → clean rows, with the place of their raw row in the column `ROW`."""
@@ -31,6 +29,7 @@ Rows = Mapping[str, pa.Table]
 
 SEED = 20_130_101
 _ROWS = 3_000
+_FEW = 5
 _SOON = 300_000_000  # five minutes
 _BEFORE_DAYS = 62  # how much further back than the declared look-back the history reaches that is compared with it
 
@@ -45,6 +44,7 @@ class Probe:
         partition: the partition computed.
         rows: source → partition → clean rows.
         instants: by which the future begins.
+        refused: source → why no made-up row passes its clean-up.
     """
 
     connection: Any
@@ -52,6 +52,28 @@ class Probe:
     partition: Partition
     rows: Mapping[str, Mapping[str, pa.Table]]
     instants: list[datetime]
+    refused: Mapping[str, str] = field(default_factory=dict)
+
+    def blind(self, source: str, rows: pa.Table) -> str:
+        """Why a leak by a source could not be seen, with these rows of it; "" where it could."""
+        spec = self.domain.sources[source]
+        if source in self.refused:
+            return f"no made-up row of {source} passes its clean-up: {self.refused[source]}"
+        if spec.static:
+            return "" if rows.num_rows else f"the clean-up of {source} leaves no made-up row"
+        if (column := known_column(spec, rows.schema)) is None:
+            return (
+                f"nothing says when a row of {source} is known: derive known_at in its clean-up, or list what comes "
+                "late in known_late"
+            )
+        known = np.sort(rows[column].drop_null().cast(pa.int64()).to_numpy())
+        before = np.searchsorted(known, [int(instant.timestamp() * 1e6) for instant in self.instants], side="right")
+        if max(np.minimum(before, len(known) - before)) >= _FEW:
+            return ""
+        return (
+            f"too few made-up rows of {source} are known just before and after an instant that is tried "
+            f"({rows.num_rows} rows are left by its clean-up and its key)"
+        )
 
     def reached(self, sources: Iterable[str], look_back_days: int | None) -> dict[str, pa.Table]:
         """Rows of sources as far as a look-back reaches; all there are, where it is None."""
@@ -94,13 +116,31 @@ def make_probe(connection: Any, domain: DomainSpec, partition: Partition, look_b
     while oldest.start > partition.start - timedelta(days=look_back_days + _BEFORE_DAYS):
         oldest = oldest.shift(-1)
     crowd = partition.start + (partition.end - partition.start) / 2
-    rows = {}
+    rows, refused = {}, {}
+    grouped = {column for table in domain.feature_tables.values() for column in table.entities}
     for number, (name, source) in enumerate(domain.sources.items()):
-        raw = make_rows(source, oldest.until(partition), rows=_ROWS, crowd=crowd, seed=SEED + number)
-        rows[name] = _cleaned(connection, source, raw, name, clean)
+        raw = make_rows(
+            source,
+            oldest.until(partition),
+            rows=_ROWS,
+            crowd=crowd,
+            seed=SEED + number,
+            foreign=_keys(domain) - set(source.key),
+            grouped=grouped,
+        )
+        try:
+            rows[name] = _cleaned(connection, source, raw, name, clean)
+        except MillraceError as error:
+            refused[name] = error.what
+            rows[name] = dict.fromkeys(raw, clean_schema(source).empty_table())
     instants = _instants(partition, crowd, _known(domain, rows))
     wide = domain.model_copy(update={"first": oldest.key, "last": None})
-    return Probe(connection=connection, domain=wide, partition=partition, rows=rows, instants=instants)
+    return Probe(connection=connection, domain=wide, partition=partition, rows=rows, instants=instants, refused=refused)
+
+
+def _keys(domain: DomainSpec) -> set[str]:
+    """Names of one column that tell rows of a source apart."""
+    return {source.key[0] for source in domain.sources.values() if len(source.key) == 1 and not source.static}
 
 
 def _known(domain: DomainSpec, rows: Mapping[str, Mapping[str, pa.Table]]) -> Any:
@@ -134,17 +174,10 @@ def _cleaned(
 ) -> dict[str, pa.Table]:
     """Clean rows by partition, one of each key, as a clean table has them."""
     together = pa.concat_tables(raw.values())
-    where = f"made-up rows of {name}"
-    try:
-        rows = clean(source, together, where)
-    except MillraceError as error:
-        log.warning("%s do not pass its clean-up, so nothing that follows from them is tried: %s", where, error)
-        rows = clean(source, together.slice(0, 0), where)
-    if rows.num_rows * 5 < together.num_rows:
-        log.warning("%s: its clean-up leaves %d of %d", where, rows.num_rows, together.num_rows)
+    rows = clean(source, together, f"made-up rows of {name}")
     connection.register("cleaned_rows", rows)
     by = ", ".join(quoted(column) for column in source.key or [ROW])
-    one = f"QUALIFY row_number() OVER (PARTITION BY {by} ORDER BY {quoted(ROW)}) = 1"
+    one = f"QUALIFY row_number() OVER (PARTITION BY {by} ORDER BY {scattered(quoted(ROW))}, {quoted(ROW)}) = 1"
     rows = arrow(connection.sql(f"SELECT * FROM cleaned_rows {one} ORDER BY {quoted(ROW)}")).cast(rows.schema)
     for column in required_columns(source) & set(rows.column_names):
         rows = rows.filter(rows[column].is_valid())

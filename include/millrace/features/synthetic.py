@@ -2,14 +2,14 @@
 
 Values are chosen so that transformations have something to do: few different texts, so that groups fill and joins of
 columns of any name meet; numbers that add up exactly in any order; times that crowd together in one part of
-a partition.
+a partition. A key is another in every row, and a key of one column is met by columns of its name in other sources.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,7 +17,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from millrace.features.base import ARROW_TYPES, INSTANT
+from millrace.features.base import ARROW_TYPES, INSTANT, KNOWN_AT
+from millrace.features.synthetic_key import made_of, more_texts, spread_keys
 from millrace.partition import Partition
 from millrace.spec import SourceSpec
 from millrace.spec.cleanup import CastStep, RenameStep
@@ -32,6 +33,8 @@ _TEXTS = [
     ["2013-03-05", "2013-03-06", "2013-03-07", "2013-03-08"],
 ]
 _NULLS = 0.06
+_LATEST_H = 72  # hours by which an instant that is known late comes after the others of its row
+_MET = 300  # values of another source's key that a column of its name has
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,11 +45,15 @@ class Maker:
         source: its declaration.
         random: where chance comes from.
         crowd: middle of the time in which half of a partition's instants lie, where it lies in that partition.
+        late: raw columns of instants that may lie beyond their partition.
+        foreign: names of other sources' keys.
     """
 
     source: SourceSpec
     random: np.random.Generator
     crowd: datetime
+    late: Collection[str] = ()
+    foreign: Collection[str] = ()
 
     def rows(self, partition: Partition, count: int) -> pa.Table:
         """Raw rows of a partition (of all time up to its end, for a static source)."""
@@ -60,6 +67,37 @@ class Maker:
             columns[name] = values
         return pa.table(columns)
 
+    def late_instants(self) -> set[str]:
+        """Raw instants that what is known late follows from, but for one that tells when a row begins."""
+        source = self.source
+        instants = [name for name, kind in source.raw_columns.items() if (self._meant(name) or kind) == "timestamp"]
+        late = made_of(source, {*source.known_late, KNOWN_AT}) - made_of(source, source.key)
+        found = [name for name in instants if name in late and name not in source.partition_columns]
+        return set(found if len(found) < len(instants) else found[1:])
+
+    def fresh(self, name: str, count: int, taken: Collection[Any]) -> pa.Array | None:
+        """Further values of a text or a number; None where the contract or the partition says which there are."""
+        kind = self.source.raw_columns[name]
+        meant = self._meant(name) or kind
+        if name in self.source.partition_columns or self._kwargs(name, "in_set", "value_set") is not None:
+            return None
+        if meant == "string":
+            pattern = self._pattern(name)
+            texts = self._texts(name)
+            usable = pattern if all(re.search(pattern, text) for text in texts) else ""
+            found: list[Any] = more_texts(texts, usable, taken, count)
+        elif meant.startswith(("int", "float")):
+            known = {str(value).removesuffix(".0") for value in taken}
+            low, high = self._bounds(name, meant)
+            top = None if self._kwargs(name, "between", "max_value") is None else int(high)
+            last = int(low) + 2 * (count + len(known)) if top is None else min(top, int(low) + 100 * (count + 1))
+            found = [number for number in range(int(low), last + 1) if str(number) not in known][:count]
+        else:
+            return None
+        if kind == "string":
+            found = [str(value) for value in found]
+        return pa.array(found, pa.string() if kind == "string" else pa.int64()).cast(ARROW_TYPES[kind])
+
     def _values(self, name: str, kind: str, partition: Partition, count: int) -> pa.Array:
         meant = self._meant(name) or kind
         if (allowed := self._kwargs(name, "in_set", "value_set")) is not None:
@@ -67,7 +105,7 @@ class Maker:
                 pa.array(self.random.integers(0, min(4, len(allowed)), count))
             )
         elif meant == "timestamp":
-            found = pa.array(self._instants(partition, count)).cast(INSTANT)
+            found = pa.array(self._instants(partition, count) + self._lag(name, count)).cast(INSTANT)
         elif meant == "bool":
             found = pa.array(self.random.random(count) < 0.5)
         elif meant == "string":
@@ -77,8 +115,22 @@ class Maker:
         if kind == "string" and pa.types.is_timestamp(found.type):
             form = self._kwargs(name, "match_strftime_format", "strftime_format") or "%Y-%m-%dT%H:%M:%SZ"
             found = pa.array([moment.strftime(form) for moment in found.to_pylist()])
+        found = self._meeting(name, found.cast(ARROW_TYPES[kind]), count)
         holes = np.zeros(count, bool) if self._required(name) else self.random.random(count) < _NULLS
-        return pc.if_else(pa.array(holes), pa.scalar(None, ARROW_TYPES[kind]), found.cast(ARROW_TYPES[kind]))
+        return pc.if_else(pa.array(holes), pa.scalar(None, ARROW_TYPES[kind]), found)
+
+    def _lag(self, name: str, count: int) -> Any:
+        """Microseconds by which an instant comes later than others of its row; none for most columns."""
+        return self.random.integers(0, _LATEST_H, count) * HOUR if name in self.late else 0
+
+    def _meeting(self, name: str, values: pa.Array, count: int) -> pa.Array:
+        """Values, half of them such as the key of another source has under this name."""
+        if not self._called(name) & set(self.foreign) or self._called(name) & set(self.source.key):
+            return values
+        if (keys := self.fresh(name, _MET, set(values.unique().to_pylist()))) is None or len(keys) == 0:
+            return values
+        other = keys.take(pa.array(self.random.integers(0, len(keys), count)))
+        return pc.if_else(pa.array(self.random.random(count) < 0.5), other, values)
 
     def _some(self, values: list[Any], count: int) -> pa.Array:
         return pa.array(values).take(pa.array(self.random.integers(0, len(values), count)))
@@ -97,17 +149,22 @@ class Maker:
         return np.where(full, np.maximum(found - found % HOUR, start), found - found % minute)
 
     def _numbers(self, name: str, kind: str, count: int) -> np.ndarray[Any, Any]:
-        whole = kind.startswith("int")
-        default = (1, 28) if whole else (0, 100)
-        low, high = self._kwargs(name, "between", "min_value"), self._kwargs(name, "between", "max_value")
-        low = float(default[0] if low is None and high is None else high - 100 if low is None else low)
-        high = float(low + default[1] - default[0] if high is None else high)
-        if whole:
+        low, high = self._bounds(name, kind)
+        if kind.startswith("int"):
             return self.random.integers(int(low), max(int(high), int(low)) + 1, count)
         return low + self.random.integers(0, max(int((high - low) * 4), 1), count) / 4
 
+    def _bounds(self, name: str, kind: str) -> tuple[float, float]:
+        default = (1, 28) if kind.startswith("int") else (0, 100)
+        low, high = self._kwargs(name, "between", "min_value"), self._kwargs(name, "between", "max_value")
+        low = float(default[0] if low is None and high is None else high - 100 if low is None else low)
+        return low, float(low + default[1] - default[0] if high is None else high)
+
+    def _pattern(self, name: str) -> str:
+        return str(self._kwargs(name, "match_regex", "regex") or "")
+
     def _texts(self, name: str) -> list[str]:
-        pattern = str(self._kwargs(name, "match_regex", "regex") or "")
+        pattern = self._pattern(name)
         return next((texts for texts in _TEXTS if all(re.search(pattern, text) for text in texts)), _TEXTS[0])
 
     def _meant(self, name: str) -> str | None:
@@ -148,7 +205,14 @@ def required_columns(source: SourceSpec) -> set[str]:
 
 
 def make_rows(
-    source: SourceSpec, partitions: Sequence[Partition], *, rows: int, crowd: datetime, seed: int
+    source: SourceSpec,
+    partitions: Sequence[Partition],
+    *,
+    rows: int,
+    crowd: datetime,
+    seed: int,
+    foreign: Collection[str] = (),
+    grouped: Collection[str] = (),
 ) -> dict[str, pa.Table]:
     """Raw rows of a source by partition; a static source has them under "".
 
@@ -158,13 +222,19 @@ def make_rows(
         rows: about how many altogether.
         crowd: middle of the time in which most happens.
         seed: decides everything that is left to chance.
+        foreign: names of other sources' keys, which columns of these names are to meet.
+        grouped: columns that feature tables group by.
     """
-    maker = Maker(source=source, random=np.random.default_rng(seed), crowd=crowd)
+    random = np.random.default_rng(seed)
+    maker = Maker(source=source, random=random, crowd=crowd, foreign=foreign)
+    maker = replace(maker, late=maker.late_instants())
     if source.static:
-        return {"": maker.rows(partitions[-1], min(rows, 200))}
-    each = max(rows // 2 // max(len(partitions) - 1, 1), 8)
-    counts = [each] * (len(partitions) - 1) + [rows // 2]
-    return {item.key: maker.rows(item, count) for item, count in zip(partitions, counts, strict=True)}
+        made = {"": maker.rows(partitions[-1], min(rows, 200))}
+    else:
+        each = max(rows // 2 // max(len(partitions) - 1, 1), 8)
+        counts = [each] * (len(partitions) - 1) + [rows // 2]
+        made = {item.key: maker.rows(item, count) for item, count in zip(partitions, counts, strict=True)}
+    return spread_keys(source, made, maker.fresh, grouped)
 
 
 def _microseconds(moment: datetime) -> int:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from millrace.errors import OnlineStoreUnavailableError, SettingsError
 from millrace.online.address import show
+from millrace.online.breaker import Breaker
 
 MARK = b"\xff"
 LAYOUT = b"\xfe"
@@ -37,13 +38,24 @@ class RedisClient:
         pause: seconds before the first retry.
         connect_s: how long a server may take to accept.
         answer_s: how long it may take to answer.
+        breaker: where given, a call that got no answer in time is not tried again, and for a while no other is made.
     """
 
-    def __init__(self, url: str, *, retries: int, pause: float, connect_s: float, answer_s: float) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        retries: int,
+        pause: float,
+        connect_s: float,
+        answer_s: float,
+        breaker: Breaker | None = None,
+    ) -> None:
         self.url = url
         self._retries = retries
         self._pause = pause
         self._timeouts = {"socket_connect_timeout": connect_s, "socket_timeout": answer_s}
+        self._breaker = breaker
         self._client: Any = None
 
     def ask(self, call: Callable[[Any], _Answer]) -> _Answer:
@@ -55,6 +67,31 @@ class RedisClient:
         """
         import redis
 
+        if self._breaker is None:
+            return self._call(call)
+        if left := self._breaker.admit():
+            raise OnlineStoreUnavailableError(
+                f"Redis did not answer in time and is not asked again for {left:.1f} s",
+                where=show(self.url),
+                remedy="see that the server runs and is not overloaded, then ask again",
+            )
+        try:
+            found = self._call(call)
+        except OnlineStoreUnavailableError as error:
+            if isinstance(error.__cause__, redis.TimeoutError):
+                self._breaker.timed_out()
+            else:
+                self._breaker.answered()
+            raise
+        except BaseException:
+            self._breaker.answered()
+            raise
+        self._breaker.answered()
+        return found
+
+    def _call(self, call: Callable[[Any], _Answer]) -> _Answer:
+        import redis
+
         try:
             return call(self._connect())
         except (redis.AuthenticationError, redis.exceptions.NoPermissionError) as error:
@@ -64,8 +101,10 @@ class RedisClient:
                 remedy="give an account that may read and write in MILLRACE_ONLINE_STORE",
             ) from error
         except redis.RedisError as error:
+            hung = self._breaker is not None and isinstance(error, redis.TimeoutError)
+            attempts = "" if hung else f" ({self._retries + 1} attempts)"
             raise OnlineStoreUnavailableError(
-                f"Redis does not answer as it should ({self._retries + 1} attempts): {error}",
+                f"Redis does not answer as it should{attempts}: {error}",
                 where=show(self.url),
                 remedy="see that the server runs, can be reached and has memory left, then run again",
             ) from error
@@ -92,10 +131,13 @@ class RedisClient:
                 where=show(self.url),
                 remedy="pip install 'redis[hiredis]'",
             ) from error
+        again: tuple[type[Exception], ...] = (redis.ConnectionError,)
+        if self._breaker is None:
+            again = (redis.ConnectionError, redis.TimeoutError, TimeoutError)
         try:
             return redis.Redis.from_url(
                 self.url,
-                retry=Retry(ExponentialBackoff(base=self._pause, cap=2.0), self._retries),
+                retry=Retry(ExponentialBackoff(base=self._pause, cap=2.0), self._retries, again),
                 **self._timeouts,
                 health_check_interval=30,
             )

@@ -7,12 +7,15 @@ from functools import partial
 from typing import Any
 
 from millrace.online.address import show
+from millrace.online.breaker import Breaker
 from millrace.online.layout import ViewLayout
 from millrace.online.redis_client import LAYOUT, MARK, STAMP, VIEWS, WHOLE, RedisClient, view_key
 from millrace.online.view import StoredRow, View, ViewReader
 
 _RETRIES = 2
 _PAUSE_SECONDS = 0.05
+_WAIT_SECONDS = 0.5
+_OPEN_SECONDS, _LONGEST_OPEN_SECONDS = 1.0, 8.0
 _HEAD = STAMP.size
 
 
@@ -21,11 +24,19 @@ class RedisReader(ViewReader):
 
     Args:
         url: its address.
+        breaker: keeps callers from waiting, each in turn, for a server that hangs.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, breaker: Breaker | None = None) -> None:
         self.url = url
-        self._client = RedisClient(url, retries=_RETRIES, pause=_PAUSE_SECONDS, connect_s=1.0, answer_s=2.0)
+        self._client = RedisClient(
+            url,
+            retries=_RETRIES,
+            pause=_PAUSE_SECONDS,
+            connect_s=_WAIT_SECONDS,
+            answer_s=_WAIT_SECONDS,
+            breaker=breaker or Breaker(first_s=_OPEN_SECONDS, most_s=_LONGEST_OPEN_SECONDS),
+        )
         self._views: dict[str, tuple[bytes, View]] = {}
 
     @property

@@ -18,6 +18,14 @@ from millrace.spec import (
     load_use_case,
 )
 from millrace.spec.audit import find_unknown_audited
+from millrace.spec.holdout import find_short_holdout
+from millrace.spec.wiring import find_doubled, find_unwatched
+
+
+class NotTried(str):
+    """Why something could not be told: no fault, and no word that all is right either."""
+
+    __slots__ = ()
 
 
 def check_policy_file(tier: str, *, settings: Settings) -> list[str]:
@@ -27,13 +35,19 @@ def check_policy_file(tier: str, *, settings: Settings) -> list[str]:
     return check_gates_of(load_policy(settings.dags, tier))
 
 
+def check_dag_files(*, settings: Settings) -> list[str]:
+    """All DAG files together: that no two make a DAG of one id."""
+    return [str(fault) for fault in find_doubled(settings.dags)]
+
+
 def check_domain(name: str, *, settings: Settings) -> list[str]:
-    """A domain's keys and SQL files."""
+    """A domain's keys and SQL files, and that its DAG file watches what the domain says it watches."""
     from millrace.engine import ray_fault
 
     domain = load_domain(settings.dags, name)
     fault = ray_fault(domain.compute, where=f"domains/{name}.yaml: compute.engine")
-    return [*([str(fault)] if fault else []), *_feature_faults(domain, None, settings)]
+    unwatched = [str(found) for found in find_unwatched(settings.dags, domain)]
+    return [*([str(fault)] if fault else []), *unwatched, *_feature_faults(domain, None, settings)]
 
 
 def check_domain_leaks(name: str, *, settings: Settings) -> list[str]:
@@ -42,8 +56,9 @@ def check_domain_leaks(name: str, *, settings: Settings) -> list[str]:
 
     domain = load_domain(settings.dags, name)
     if _feature_faults(domain, None, settings):
-        return []  # `check_domain` tells them
-    return [str(fault) for fault in check_leaks(domain, settings=settings)]
+        return [NotTried("a feature table is wrong, which the row `domain` tells")]
+    found = check_leaks(domain, settings=settings)
+    return [*(str(fault) for fault in found.faults), *(NotTried(why) for why in found.untried)]
 
 
 def check_contracts(name: str, *, settings: Settings) -> list[str]:
@@ -71,25 +86,35 @@ def check_use_case(name: str, *, settings: Settings) -> list[str]:
             f"domain {domain.name!r} has no source {use_case.entity.source!r}\n  where: {where}: entity.source"
             f"\n  remedy: name one of: {known}"
         ]
-    columns = set(source.clean_columns)
+    faults += _column_faults(use_case, set(source.clean_columns), where)
+    faults += _candidate_faults(use_case, domain, settings)
+    faults += _engine_faults(use_case)
+    faults += [str(fault) for fault in find_leaks(use_case, domain)]
+    faults += [str(fault) for fault in find_unknown_audited(use_case, domain)]
+    faults += [str(fault) for fault in find_short_holdout(use_case, domain)]
+    if fault := fairlearn_fault(use_case):
+        faults.append(str(fault))
+    policy = load_policy(settings.dags, use_case.tier)
+    return [*faults, *_missing_candidates(use_case, policy, where), *check_policy(policy, use_case)]
+
+
+def _column_faults(use_case: UseCaseSpec, columns: set[str], where: str) -> list[str]:
     named = {
         "entity.key": use_case.entity.key,
         "entity.timestamp": use_case.entity.timestamp,
         "label.known_at": use_case.label.known_at,
         **{f"leaks.{column}": column for column in use_case.leaks},
     }
-    faults += [
+    return [
         f"no clean column {column!r}\n  where: {where}: {key}\n  remedy: name one of: {', '.join(sorted(columns))}"
         for key, column in named.items()
         if column not in columns
     ]
-    faults += _candidate_faults(use_case, domain, settings)
-    faults += _engine_faults(use_case)
-    faults += [str(fault) for fault in find_leaks(use_case, domain)]
-    faults += [str(fault) for fault in find_unknown_audited(use_case, domain)]
-    if fault := fairlearn_fault(use_case):
-        faults.append(str(fault))
-    policy = load_policy(settings.dags, use_case.tier)
+
+
+def _missing_candidates(use_case: UseCaseSpec, policy: PolicySpec, where: str) -> list[str]:
+    """Too few for the policy, or no baseline where a gate wants one beaten."""
+    faults = []
     if len(use_case.candidates) < policy.min_candidates:
         faults.append(
             f"{len(use_case.candidates)} candidates, policy {policy.tier!r} asks for {policy.min_candidates}"
@@ -102,7 +127,7 @@ def check_use_case(name: str, *, settings: Settings) -> list[str]:
             f"policy {policy.tier!r} wants the baseline beaten, and no candidate is a baseline"
             f"\n  where: {where}: candidates\n  remedy: add `baseline: {{trainer: baseline}}`"
         )
-    return [*faults, *check_policy(policy, use_case)]
+    return faults
 
 
 def require_gates(use_case: UseCaseSpec, domain: DomainSpec, policy: PolicySpec) -> None:

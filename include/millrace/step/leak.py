@@ -9,16 +9,15 @@ import numpy as np
 import pyarrow as pa
 
 from millrace.cleanup import ROW, clean_schema
-from millrace.errors import FeatureError
-from millrace.features.leak_probe import probe_domain
+from millrace.features.leak_probe import Probed, probe_domain
 from millrace.lake.duck import arrow, connect, quoted
 from millrace.settings import Settings
 from millrace.spec import DomainSpec, SourceSpec
 from millrace.validation.cleanup import run_cleanup
 
 
-def check_leaks(domain: DomainSpec, *, settings: Settings) -> list[FeatureError]:
-    """Feature tables that know the future, look back further than declared, or do not repeat; empty where all is well.
+def check_leaks(domain: DomainSpec, *, settings: Settings) -> Probed:
+    """Feature tables that know the future, look back further than declared, or do not repeat, and what was not tried.
 
     They are tried on rows made up from the declared columns and contracts and put through the declared clean-up. The
     rows are the same every time.

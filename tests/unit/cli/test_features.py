@@ -82,6 +82,7 @@ def test_nobody_is_asked_by_json(store: Store) -> None:
 def test_the_list_shows_features_by_table_and_can_be_narrowed(released: Store) -> None:
     told = run("list")
     assert "store.spending · admin · never" in told
+    assert "the end of the domain's last partition that is over" in " ".join(told.split())
     assert "again_v1 (1 release)" in told
     (row,) = document("list")
     assert (row["feature"], row["type"], row["owners"], row["tags"]) == (
@@ -92,6 +93,7 @@ def test_the_list_shows_features_by_table_and_can_be_narrowed(released: Store) -
     )
     assert (row["services"], row["releases"], row["status"]) == (["again_v1"], ["again 1"], "applied")
     assert document("list", "customer", "--tag", "of=customer", "--domain", "store") == [row]
+    assert document("list", "--tag", "of") == [row]
     for narrowed in (["nothing"], ["--tag", "of=plane"], ["--domain", "other"]):
         assert document("list", *narrowed) == []
     assert "No feature is like that." in run("list", "nothing")

@@ -5,6 +5,8 @@ import time
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
+from tests import postgres_server
 
 from millrace.errors import FeatureError, StateUnavailableError
 from millrace.features.applied import applied_definitions, applied_digests, apply_lock, record_applied, revision
@@ -42,6 +44,22 @@ def test_a_registry_that_is_away_is_told_apart_from_an_empty_one(tmp_path: Path)
     with pytest.raises(StateUnavailableError, match="does not answer") as caught:
         applied_digests("postgresql+psycopg2://me:secret@127.0.0.1:1/millrace")
     assert "secret" not in str(caught.value)
+
+
+def test_a_registry_that_goes_away_inside_an_apply_is_told_in_words() -> None:
+    with postgres_server.serve() as url:
+        engine = sa.create_engine(url, poolclass=sa.NullPool)
+        with pytest.raises(StateUnavailableError, match="broke off") as caught, apply_lock(url):
+            with engine.connect() as writer, engine.connect() as other:
+                kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+                other.execute(sa.text(kill))
+                writer.execute(sa.text("SELECT 1"))
+        assert caught.value.retryable
+        assert "again" in caught.value.remedy
+        with apply_lock(url):  # the lock went with the session
+            record_applied(url, {"table:one": {}}, [], digest="p")
+        with pytest.raises(sa.exc.ProgrammingError), apply_lock(url), engine.connect() as reader:
+            reader.execute(sa.text("SELECT * FROM no_such_table"))
 
 
 def test_a_registry_where_applies_cannot_be_serialised_is_refused() -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -13,6 +12,7 @@ import pyarrow.dataset as pads
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.memory import READY, needs_proc, take
 
 from millrace.errors import FeatureError
 from millrace.features.base import INSTANT
@@ -151,32 +151,35 @@ def test_a_column_that_is_not_there_is_named() -> None:
         pass
 
 
+MANY = """
+import json, sys
+import numpy as np, pyarrow as pa, pyarrow.dataset as pads, pyarrow.parquet as pq
+from millrace.features.base import INSTANT
+from millrace.features.newest import Facts, Window, newest_facts
+from millrace.online import ViewLayout
+
+folder, limit = sys.argv[1:]
+names = [f"f{number}" for number in range(20)]
+for part in range(20):
+    event = np.arange(100_000) + part * 100_000
+    at = pa.array(event).cast(INSTANT)
+    rows = {"key": pa.array(event % 400_000).cast(pa.string()), "event_timestamp": at, "known_at": at}
+    rows |= {name: np.random.rand(100_000) for name in names}
+    pq.write_table(pa.table(rows), f"{folder}/{part:02}.parquet", row_group_size=50_000)
+layout = ViewLayout(entities=(("key", "string"),), features=tuple((name, "float64") for name in names))
+%READY%
+with newest_facts(Facts(dataset=pads.dataset(folder)), layout, Window(mark=10**9), memory_limit=limit) as found:
+    rows = sum(batch.num_rows for batch in found.batches)
+print(json.dumps({"keys": found.keys, "rows": rows}))
+""".replace("%READY%", READY)
+
+
 @pytest.mark.full
-def test_two_million_facts_fit_into_the_memory_given() -> None:
-    """In a process of its own, since a peak never falls."""
-    code = (
-        "import resource, tempfile, numpy as np, pyarrow as pa, pyarrow.dataset as pads, pyarrow.parquet as pq\n"
-        "from millrace.features.base import INSTANT\n"
-        "from millrace.features.newest import Facts, Window, newest_facts\n"
-        "from millrace.online import ViewLayout\n"
-        "folder = tempfile.mkdtemp()\n"
-        "names = [f'f{n}' for n in range(20)]\n"
-        "for part in range(20):\n"
-        "    event = np.arange(100_000) + part * 100_000\n"
-        "    keys = pa.array(event % 400_000).cast(pa.string())\n"
-        "    at = pa.array(event).cast(INSTANT)\n"
-        "    rows = {'key': keys, 'event_timestamp': at, 'known_at': at}\n"
-        "    rows |= {name: np.random.rand(100_000) for name in names}\n"
-        "    pq.write_table(pa.table(rows), f'{folder}/{part:02}.parquet', row_group_size=50_000)\n"
-        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024\n"
-        "layout = ViewLayout(entities=(('key', 'string'),), features=tuple((n, 'float64') for n in names))\n"
-        "before = peak()\n"
-        "facts = Facts(dataset=pads.dataset(folder))\n"
-        "with newest_facts(facts, layout, Window(mark=10**9), memory_limit='100MB') as f:\n"
-        "    rows = sum(batch.num_rows for batch in f.batches)\n"
-        "print(f.keys, rows, peak() - before)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=240)
-    keys, rows, megabytes = map(int, done.stdout.split())
-    assert keys == rows == 400_000
-    assert megabytes < 340, "100 MB for DuckDB, the libraries, and a file in Arrow; the facts are 370 MB"
+@needs_proc
+def test_two_million_facts_fit_into_the_memory_given(tmp_path: Path) -> None:
+    facts = tmp_path / "facts"
+    facts.mkdir()
+    found = take(MANY, str(facts), "100MB", folder=tmp_path)
+    print(f"{found.peak_mb:.0f} MB")
+    assert found.told == {"keys": 400_000, "rows": 400_000}
+    assert found.peak_mb < 260, "100 MB for DuckDB, and a file in Arrow; the facts are 370 MB"
