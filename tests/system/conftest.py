@@ -37,7 +37,7 @@ class Running:
     environ: dict[str, str]
 
     def client(self, user: str = "admin") -> AirflowClient:
-        """Airflow's REST API as one of the three users."""
+        """Airflow's REST API as one of its users."""
         return AirflowClient(self.installation.addresses["airflow"], user, read_password(self.layout, user))
 
 
@@ -51,6 +51,33 @@ def strict_twin(folder: Path) -> None:
     (folder / "duration_reviewed.py").write_text(dag.replace("flight_duration", "duration_reviewed"), encoding="utf-8")
 
 
+_IMPORT = '''
+"""Flight duration by a model from elsewhere, under four eyes."""
+
+from millrace_airflow.groups import UseCaseDags
+
+bought = UseCaseDags("duration_bought")
+
+with bought.import_dag():
+    training_set = bought.build_training_set()
+    candidates = [bought.import_model(training_set), *bought.train_beside(training_set)]
+    evaluation = bought.evaluate_candidates(training_set, candidates)
+    verdict = bought.check_gates(evaluation)
+    registered = bought.register_model(evaluation, verdict)
+    approval = bought.approve_release(evaluation, verdict, registered, again=False)
+    release = bought.release_model(evaluation, verdict, registered, approval, again=False)
+    bought.deploy_release(release) >> bought.verify_deployment()
+'''
+
+
+def bought_twin(folder: Path) -> None:
+    """Put a third one beside them, whose models all come from elsewhere."""
+    text = (folder / "use_cases" / "duration_reviewed.yaml").read_text(encoding="utf-8")
+    text = text.replace("duration_reviewed", "duration_bought")
+    (folder / "use_cases" / "duration_bought.yaml").write_text(text, encoding="utf-8")
+    (folder / "duration_bought.py").write_text(_IMPORT, encoding="utf-8")
+
+
 @pytest.fixture(scope="session")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """PostgreSQL, Airflow, MLflow and the online service, on free ports, under a path with a space in it."""
@@ -58,6 +85,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     shutil.rmtree(base / "dags", ignore_errors=True)
     shutil.copytree(ROOT / "dags", base / "dags", ignore=shutil.ignore_patterns("__pycache__"))
     strict_twin(base / "dags")
+    bought_twin(base / "dags")
     environ = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_OURS)}
     environ |= {"MILLRACE_ROOT": str(ROOT), "MILLRACE_VAR": str(base / "var"), "MILLRACE_DAGS": str(base / "dags")}
     layout = Layout(root=ROOT, var=base / "var", dags=base / "dags")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from millrace.local.prepare import read_password
 from millrace.registry.mlflow_alias import delete_alias, get_aliases
 from millrace.spec import load_domain, load_use_case
 from tests.system.conftest import Running
+from tests.system.people import wait_for_request
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 SOURCES = {"flights": 336_776}
@@ -207,23 +207,6 @@ def test_an_owners_answer_opens_a_new_request_and_somebody_elses_releases(
     told = [entry for entry in Ledger(running.settings).entries("duration_reviewed") if entry.kind in answers]
     assert [(entry.kind, entry.actor) for entry in told] == [("approval_refused", "admin"), ("approved", "operator")]
     assert len(Releases(running.settings).list("duration_reviewed")) == 1
-
-
-def wait_for_request(client: Any, run: dict[str, Any], *, after: int = 0) -> str:
-    """Task id of the approval that waits, asked for more than `after` times."""
-    end = time.monotonic() + 180
-    while time.monotonic() < end:
-        # Airflow shows the request before the task is parked, and its executor knows the parked process for longer:
-        # an answer given in between, faster than any person, is never picked up (Airflow 3.3.2).
-        tasks = client.tasks(run["dag_id"], run["dag_run_id"])
-        waiting = [task for task in tasks if task["state"] == "awaiting_input" and task["try_number"] > after]
-        if parked := [task["task_id"] for task in waiting]:
-            time.sleep(4)
-            return str(parked[0])
-        state = client.run(run["dag_id"], run["dag_run_id"])["state"]
-        assert state in {"queued", "running"}, state
-        time.sleep(0.3)
-    raise AssertionError("no approval was asked for within three minutes")
 
 
 def test_rollback_by_a_person_puts_the_earlier_release_back_and_proves_it(

@@ -33,12 +33,12 @@ def import_(
     """
     from millrace.cli.actor import acting_person
     from millrace.spec import load_domain, load_use_case
-    from millrace.step.import_source import load_signature
+    from millrace.step.import_source import load_import
     from millrace.step.importing import import_model, newest_training_set
 
     settings = Settings.load()
     spec = load_use_case(settings.dags, use_case)
-    domain, declared = load_domain(settings.dags, spec.domain), load_signature(signature)
+    domain, declared = load_domain(settings.dags, spec.domain), load_import(source, signature)
     who = "" if check else acting_person(settings)
     where = str(Path(source).resolve()) if Path(source).exists() else source
     training_set = newest_training_set(spec, domain, holdout, settings=settings)

@@ -15,6 +15,7 @@ from millrace.cli import (
     environment,
     features,
     importing,
+    ingest,
     ledger,
     lineage,
     login,
@@ -40,6 +41,7 @@ _app.command("status")(stack.status)
 _app.command("clean")(stack.clean)
 _app.command("demo")(demo.demo)
 _app.command("check")(check.check)
+_app.command("ingest")(ingest.ingest)
 _app.command("replay")(replay.replay)
 _app.command("rebuild")(rebuild.rebuild)
 _app.command("import")(importing.import_)

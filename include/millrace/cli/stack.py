@@ -88,7 +88,7 @@ def show_addresses(layout: Layout, installation: Installation) -> None:
         default = installation.moved.get(name)
         table.add_row(names[name], address + (f"   (port {default} is taken)" if default else ""))
     for user, role in installation.users.items():
-        table.add_row(f"user {user} ({role})", f"password {read_password(layout, user)}")
+        table.add_row(f"user: {user}, role: {role}", f"password: {read_password(layout, user)}")
     _console.print(table)
 
 

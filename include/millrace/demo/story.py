@@ -85,7 +85,8 @@ class Story:
             self._backfill()
         with self._clock("first_release"):
             self.tell(self.plan.release, "train", "…")
-            self._trained(self.plan.release, self.watcher.trigger(self._dag("train"), self.plan.release))
+            steps = self._steps(self.plan.release, "train")
+            self._trained(self.plan.release, self.watcher.trigger(self._dag("train"), self.plan.release, tell=steps))
         with self._clock("months"):
             for partition in self.plan.months:
                 self._month(partition)
@@ -98,8 +99,9 @@ class Story:
         first, last = domain.partition(history[0]), domain.partition(history[-1])
         dag_id = f"{domain.name}_data"
         # Airflow reads the bounds of a backfill as wall-clock dates in the timetable's own zone.
-        self.watcher.backfill(dag_id, first.local_start, last.local_start, history)
+        self.watcher.backfill(dag_id, first.local_start, last.local_start)
         for partition in history:
+            self.watcher.next_run(dag_id, partition, tell=self._steps(partition, "data"))
             self.tell(partition, "data", "done")
             scored = self.watcher.next_run(self._dag("score"), partition)
             self.tell(partition, "score", self._score_text(scored))
@@ -128,6 +130,9 @@ class Story:
     def _score_text(self, run: Json) -> str:
         report: dict[str, Any] = self.watcher.result(run, "score_partition")
         return f"v{report['release']}" if report.get("release") else str(report.get("reason", ""))
+
+    def _steps(self, partition: str, stage: str) -> Callable[[str], None]:
+        return lambda step: self.tell(partition, stage, step)
 
     def _dag(self, kind: str) -> str:
         return f"{self.plan.use_case.name}_{kind}"

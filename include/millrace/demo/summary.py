@@ -19,6 +19,8 @@ from millrace.governance.monitor_result import MonitorResults
 from millrace.governance.release import Releases
 from millrace.settings import Settings
 
+UNFINISHED = "unfinished.json"
+
 
 def summarize(
     story: Story, serving: Json, wall_s: dict[str, float], *, total_s: float, settings: Settings
@@ -45,8 +47,18 @@ def summarize(
 
 
 def write(summary: dict[str, Any], settings: Settings) -> Path:
-    """Write `var/demo/summary.json`, whole or not at all."""
-    path = settings.var / "demo" / "summary.json"
+    """Write `var/demo/summary.json`, whole or not at all; what an interrupted story had kept goes."""
+    (settings.var / "demo" / UNFINISHED).unlink(missing_ok=True)
+    return _write(summary, settings.var / "demo" / "summary.json")
+
+
+def write_unfinished(story: Story, settings: Settings) -> Path:
+    """Keep what an interrupted story has told so far: decisions, verdicts and releases by month, and seconds."""
+    told = {"use_case": story.plan.use_case.name, "unfinished": True, "months": story.months, "wall_s": story.wall_s}
+    return _write(told, settings.var / "demo" / UNFINISHED)
+
+
+def _write(summary: dict[str, Any], path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".tmp")
     draft.write_bytes(orjson.dumps(summary, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY))
@@ -56,12 +68,18 @@ def write(summary: dict[str, Any], settings: Settings) -> Path:
 
 def show(summary: dict[str, Any], console: Console) -> None:
     """The tables of the end."""
-    months = Table(title=f"{summary['use_case']}: month by month")
+    console.print(_month_table(summary["months"], summary["use_case"]))
+    console.print(_release_table(summary["releases"]))
+    console.print(_closing(summary), highlight=False, markup=False)
+
+
+def _month_table(found: list[dict[str, Any]], use_case: str) -> Table:
+    months = Table(title=f"{use_case}: month by month")
     for column in ("month", "rows", "unlabelled", "live", "first", "drifted"):
         months.add_column(column, justify="left" if column == "month" else "right", no_wrap=True)
     months.add_column("decision", no_wrap=True)
     months.add_column("why", overflow="fold")
-    for month in summary["months"]:
+    for month in found:
         months.add_row(
             month["partition"],
             f"{month['rows']:,}",
@@ -72,12 +90,15 @@ def show(summary: dict[str, Any], console: Console) -> None:
             month["decision"],
             month["reasons"][0] if month["reasons"] else "",
         )
-    console.print(months)
+    return months
+
+
+def _release_table(found: list[dict[str, Any]]) -> Table:
     releases = Table(title="releases")
     for column in ("release", "algorithm", "trained through", "released for", "holdout"):
         releases.add_column(column, no_wrap=True)
     releases.add_column("why", overflow="fold")
-    for release in summary["releases"]:
+    for release in found:
         releases.add_row(
             f"v{release['version']}",
             release["algorithm"],
@@ -86,10 +107,13 @@ def show(summary: dict[str, Any], console: Console) -> None:
             _figure(release["auc"]),
             release["reason"],
         )
-    console.print(releases)
+    return releases
+
+
+def _closing(summary: dict[str, Any]) -> str:
     rows, gain, serving = summary["rows"], summary["live_gain"], summary["serving"]
     low, high = _figure(gain["low"]), _figure(gain["high"])
-    console.print(
+    return (
         f"rows: {rows['source']:,} = {rows['clean']:,} clean + {rows['quarantined']:,} quarantined\n"
         f"live against the first release kept: {_figure(gain['auc'])} [{low}, {high}] in mean over the months\n"
         f"online: {serving['requests']} requests, p50 {serving['p50_ms']:.2f} ms, p99 {serving['p99_ms']:.2f} ms, "
@@ -98,9 +122,7 @@ def show(summary: dict[str, Any], console: Console) -> None:
         f"ledger: {summary['ledger']['entries']} entries, "
         f"{'chain verified' if summary['ledger']['verified'] else 'CHAIN BROKEN'}\n"
         f"Airflow: {summary['airflow']['dag_runs']} runs, {summary['airflow']['task_instances']} task instances, "
-        f"{summary['airflow']['failed']} failed; {summary['wall_s']['total']:.0f} s in all",
-        highlight=False,
-        markup=False,
+        f"{summary['airflow']['failed']} failed; {summary['wall_s']['total']:.0f} s in all"
     )
 
 

@@ -14,6 +14,9 @@ from millrace.local.airflow_client import AirflowClient
 Json = dict[str, Any]
 _PAUSE_S = 0.25
 _PATIENCE_S = 600.0
+_LOOK_S = 2.0
+_OVER = {"success", "failed", "upstream_failed", "skipped", "removed"}
+Tell = Callable[[str], None]
 
 
 @dataclass(slots=True)
@@ -59,19 +62,24 @@ class RunWatcher:
                 )
             time.sleep(4 * _PAUSE_S)
 
-    def trigger(self, dag_id: str, partition: str) -> Json:
-        """Start a run of a partition and wait for its end."""
+    def trigger(self, dag_id: str, partition: str, *, tell: Tell | None = None) -> Json:
+        """Start a run of a partition and wait for its end; `tell` is called with each step that ends."""
         run = self.client.trigger(dag_id, partition_key=partition)
         self._seen.add((dag_id, run["dag_run_id"]))
-        return self._wait(dag_id, run["dag_run_id"])
+        return self._wait(dag_id, run["dag_run_id"], tell)
 
-    def backfill(self, dag_id: str, first: datetime, last: datetime, partitions: list[str]) -> list[Json]:
-        """Run a DAG for all partitions by Airflow's backfill, one after the other, and wait for the last."""
+    def backfill(self, dag_id: str, first: datetime, last: datetime) -> None:
+        """Have a DAG run for all partitions by Airflow's backfill, one after the other; `next_run` waits for each."""
         self.client.backfill(dag_id, first, last, max_active_runs=1, reprocess="completed")
-        return [self.next_run(dag_id, partition) for partition in partitions]
 
-    def next_run(self, dag_id: str, partition: str, *, patience_s: float = 120.0) -> Json:
+    def next_run(self, dag_id: str, partition: str, *, patience_s: float = 120.0, tell: Tell | None = None) -> Json:
         """Wait for a run of this partition that was not there before, to start and to end.
+
+        Args:
+            dag_id: its DAG.
+            partition: its partition.
+            patience_s: seconds until it must have been started.
+            tell: is called with each step of it that ends.
 
         Raises:
             ServiceError: none was started, or it failed.
@@ -81,7 +89,7 @@ class RunWatcher:
             for run in self._latest(dag_id):
                 if run["partition_key"] == partition and (dag_id, run["dag_run_id"]) not in self._seen:
                     self._seen.add((dag_id, run["dag_run_id"]))
-                    return self._wait(dag_id, run["dag_run_id"])
+                    return self._wait(dag_id, run["dag_run_id"], tell)
             if time.monotonic() > end:
                 raise ServiceError(
                     f"no run of {dag_id} for {partition} was started within {patience_s:.0f} s",
@@ -104,8 +112,21 @@ class RunWatcher:
         runs: list[Json] = page["dag_runs"]
         return runs[::-1]
 
-    def _wait(self, dag_id: str, run_id: str) -> Json:
-        run = self.client.wait_run(dag_id, run_id, patience_s=_PATIENCE_S, pause_s=_PAUSE_S)
+    def _wait(self, dag_id: str, run_id: str, tell: Tell | None = None) -> Json:
+        told: set[str] = set()
+        due = 0.0
+
+        def look(run: Json) -> None:
+            nonlocal due
+            if tell is None or (time.monotonic() < due and run["state"] not in _OVER):
+                return
+            due = time.monotonic() + _LOOK_S
+            for step, line in ended_steps(self.client.tasks(dag_id, run_id)).items():
+                if step not in told:
+                    told.add(step)
+                    tell(line)
+
+        run = self.client.wait_run(dag_id, run_id, patience_s=_PATIENCE_S, pause_s=_PAUSE_S, watch=look)
         self.ended.append(run)
         if run["state"] != "success":
             raise self._failure(run)
@@ -128,3 +149,23 @@ class RunWatcher:
             where=f"{folder}/attempt={task['try_number']}.log",
             remedy="the last lines of that log name the cause and what mends it; then run `make demo` again",
         )
+
+
+def ended_steps(tasks: list[Json]) -> dict[str, str]:
+    """Task → what is told of it, for tasks all of whose instances ended and that did something; by their end.
+
+    Args:
+        tasks: task instances of one run, as Airflow's API has them.
+    """
+    by_task: dict[str, list[Json]] = {}
+    for item in tasks:
+        by_task.setdefault(item["task_id"], []).append(item)
+    ended = []
+    for name, items in by_task.items():
+        ran = [item for item in items if item["state"] in {"success", "failed"} and item["end_date"]]
+        if not ran or any(item["state"] not in _OVER for item in items):
+            continue
+        failed = sum(item["state"] == "failed" for item in ran)
+        count = f" ({len(ran)})" if len(ran) > 1 else ""
+        ended.append((max(item["end_date"] for item in ran), name, f"{name}{count}{' FAILED' if failed else ''}"))
+    return {name: line for _, name, line in sorted(ended)}

@@ -11,7 +11,6 @@ from millrace.local.layout import Layout
 from millrace.local.openlineage import openlineage_options
 from millrace.local.port import LOOPBACK, Ports
 from millrace.local.preload import MODULES, WARM_MODULE
-from millrace.local.secret import ROLES
 
 SILENCE: dict[str, str] = {
     "DO_NOT_TRACK": "1",
@@ -98,6 +97,7 @@ def airflow_environment(
     secrets: Mapping[str, str],
     parallelism: int,
     *,
+    users: Mapping[str, str],
     environ: Mapping[str, str],
 ) -> dict[str, str]:
     """Airflow's configuration as environment variables; there is no `airflow.cfg` to edit.
@@ -108,6 +108,7 @@ def airflow_environment(
         databases: SQLAlchemy URL by database name.
         secrets: `fernet_key`, `jwt_secret`, `api_secret_key` and the path `passwords_file`.
         parallelism: tasks at once: the slots that the default pool is created with.
+        users: role by user.
         environ: the caller's environment, which may say where lineage goes.
     """
     url = f"http://{LOOPBACK}:{ports.airflow}"
@@ -125,7 +126,7 @@ def airflow_environment(
             "mp_forkserver_preload": ",".join((WARM_MODULE, *MODULES)),
             "fernet_key": secrets["fernet_key"],
             "execution_api_server_url": f"{url}/execution/",
-            "simple_auth_manager_users": ",".join(f"{user}:{role}" for user, role in ROLES.items()),
+            "simple_auth_manager_users": ",".join(f"{user}:{role}" for user, role in users.items()),
             "simple_auth_manager_passwords_file": secrets["passwords_file"],
             "min_serialized_dag_update_interval": 5,
             "killed_task_cleanup_time": 20,

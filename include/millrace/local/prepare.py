@@ -14,6 +14,7 @@ from millrace.local.environment import airflow_environment, common_environment
 from millrace.local.layout import Layout
 from millrace.local.port import choose_ports
 from millrace.local.postgres import database_urls
+from millrace.local.user import choose_users, keep_passwords
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,15 +59,17 @@ def prepare(layout: Layout, environ: Mapping[str, str]) -> Installation:
 
     Args:
         layout: where.
-        environ: the caller's environment (ports, parallelism, places that are not the default).
+        environ: the caller's environment (ports, users, parallelism, places that are not the default).
 
     Raises:
-        SettingsError: `var/` is not writable, a port is taken, a number is none.
+        SettingsError: `var/` is not writable, a port is taken, a number or a user is none.
     """
     layout.create()
-    ports = choose_ports(environ, _previous_ports(layout))
+    last = _last(layout)
+    ports = choose_ports(environ, last.ports if last else None)
+    users = choose_users(environ, last.users if last else None)
     passwords = layout.secrets / "airflow_passwords.json"
-    secret.keep_secret(passwords, secret.make_passwords)
+    keep_passwords(passwords, users)
     secrets = {
         "fernet_key": secret.keep_secret(layout.secrets / "fernet_key", secret.make_fernet_key),
         "jwt_secret": secret.keep_secret(layout.secrets / "jwt_secret", secret.make_token),
@@ -76,11 +79,13 @@ def prepare(layout: Layout, environ: Mapping[str, str]) -> Installation:
     databases = database_urls(layout)
     common = common_environment(layout, ports, databases, environ)
     common["MILLRACE_SERVING_TOKEN"] = secret.keep_secret(layout.secrets / "serving_token", secret.make_token)
-    airflow = airflow_environment(layout, ports, databases, secrets, _parallelism(environ), environ=environ)
+    airflow = airflow_environment(
+        layout, ports, databases, secrets, _parallelism(environ), users=users, environ=environ
+    )
     installation = Installation(
         environment={**common, **airflow},
         addresses={name: common[f"MILLRACE_{name.upper()}_URL"] for name in ("airflow", "mlflow", "serving")},
-        users=dict(secret.ROLES),
+        users=users,
         ports={"airflow": ports.airflow, "mlflow": ports.mlflow, "serving": ports.serving},
         moved=ports.moved,
     )
@@ -116,11 +121,12 @@ def read_password(layout: Layout, user: str = "admin") -> str:
         raise SettingsError(f"no password of {user!r}", where=str(path), remedy="run `make up`") from error
 
 
-def _previous_ports(layout: Layout) -> dict[str, int]:
+def _last(layout: Layout) -> Installation | None:
+    """What was decided at the last start; nothing where there was none, or its record is damaged."""
     try:
-        return load_installation(layout).ports
+        return load_installation(layout)
     except SettingsError:
-        return {}
+        return None
 
 
 def _parallelism(environ: Mapping[str, str]) -> int:

@@ -8,11 +8,6 @@ import secrets
 from collections.abc import Callable
 from pathlib import Path
 
-import orjson
-
-ROLES: dict[str, str] = {"admin": "admin", "operator": "op", "viewer": "viewer"}
-"""Airflow users of the embedded installation and their roles; three, so that four-eyes approval can be tried."""
-
 
 def keep_secret(path: Path, make: Callable[[], str]) -> str:
     """The secret in `path`; made with `make` and written with mode 0600 where there is none yet."""
@@ -43,8 +38,3 @@ def make_fernet_key() -> str:
 def make_token() -> str:
     """A random key of 384 bits."""
     return secrets.token_urlsafe(48)
-
-
-def make_passwords() -> str:
-    """A random password for each of the three users, as Airflow's simple auth manager reads them."""
-    return orjson.dumps({user: secrets.token_urlsafe(9) for user in ROLES}, option=orjson.OPT_INDENT_2).decode()

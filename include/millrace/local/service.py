@@ -44,9 +44,6 @@ class Service:
 
 def define_services(layout: Layout, installation: Installation, account: postgres.Account) -> list[Service]:
     """All services in the order of their start: the API server answers before the scheduler hands out a task."""
-    airflow_env, other_env = installation.of_airflow(), installation.of_others()
-    ports = installation.ports
-    python = sys.executable
     database = Service(
         name="postgres",
         argv=postgres.server_command(layout, account),
@@ -54,62 +51,60 @@ def define_services(layout: Layout, installation: Installation, account: postgre
         ready=lambda: postgres.is_ready(layout),
         fast_stop=True,
     )
-    airflow = [
-        Service(name="migrate", argv=_airflow("db", "migrate"), env=airflow_env, after=("postgres",), once=True),
+    return [database, *_of_airflow(installation), _mlflow(layout, installation), _serving(layout, installation)]
+
+
+def _of_airflow(installation: Installation) -> list[Service]:
+    env, port = installation.of_airflow(), installation.ports["airflow"]
+    return [
+        Service(name="migrate", argv=_airflow("db", "migrate"), env=env, after=("postgres",), once=True),
         Service(
             name="api-server",
             argv=_airflow("api-server"),
-            env=airflow_env,
+            env=env,
             after=("migrate",),
-            ready=lambda: answers(f"http://{LOOPBACK}:{ports['airflow']}/api/v2/version"),
-            port=ports["airflow"],
+            ready=lambda: answers(f"http://{LOOPBACK}:{port}/api/v2/version"),
+            port=port,
         ),
-        Service(name="dag-processor", argv=_airflow("dag-processor"), env=airflow_env, after=("migrate",)),
+        Service(name="dag-processor", argv=_airflow("dag-processor"), env=env, after=("migrate",)),
         Service(
             name="scheduler",
-            argv=[python, "-m", "millrace.local.scheduler", *_airflow("scheduler", "-s")[1:]],
-            env=airflow_env,
+            argv=[sys.executable, "-m", "millrace.local.scheduler", *_airflow("scheduler", "-s")[1:]],
+            env=env,
             after=("api-server",),
         ),
-        Service(name="triggerer", argv=_airflow("triggerer", "-s"), env=airflow_env, after=("api-server",)),
+        Service(name="triggerer", argv=_airflow("triggerer", "-s"), env=env, after=("api-server",)),
     ]
-    mlflow_url = postgres.database_urls(layout)["mlflow"]
-    others = [
-        Service(
-            name="mlflow",
-            argv=[
-                *(
-                    python,
-                    "-m",
-                    "mlflow",
-                    "server",
-                    "--host",
-                    LOOPBACK,
-                    "--port",
-                    str(ports["mlflow"]),
-                    "--workers",
-                    "1",
-                ),
-                *("--backend-store-uri", mlflow_url, "--artifacts-destination", str(layout.artifacts)),
-            ],
-            env=other_env,
-            after=("postgres",),
-            ready=lambda: answers(f"http://{LOOPBACK}:{ports['mlflow']}/health"),
-            port=ports["mlflow"],
-        ),
-        Service(
-            name="serving",
-            argv=[
-                *(python, "-m", "millrace.serving", "--port", str(ports["serving"])),
-                *("--dir", other_env.get("MILLRACE_SERVING_DIR", str(layout.var / "serving"))),
-            ],
-            env={"MILLRACE_ONLINE_STORE": str(layout.var / "online" / "online.db"), **other_env},
-            after=("postgres",),
-            ready=lambda: answers(f"http://{LOOPBACK}:{ports['serving']}/v2/health/live"),
-            port=ports["serving"],
-        ),
-    ]
-    return [database, *airflow, *others]
+
+
+def _mlflow(layout: Layout, installation: Installation) -> Service:
+    port, database = installation.ports["mlflow"], postgres.database_urls(layout)["mlflow"]
+    return Service(
+        name="mlflow",
+        argv=[
+            *(sys.executable, "-m", "mlflow", "server", "--host", LOOPBACK, "--port", str(port), "--workers", "1"),
+            *("--backend-store-uri", database, "--artifacts-destination", str(layout.artifacts)),
+        ],
+        env=installation.of_others(),
+        after=("postgres",),
+        ready=lambda: answers(f"http://{LOOPBACK}:{port}/health"),
+        port=port,
+    )
+
+
+def _serving(layout: Layout, installation: Installation) -> Service:
+    port, env = installation.ports["serving"], installation.of_others()
+    return Service(
+        name="serving",
+        argv=[
+            *(sys.executable, "-m", "millrace.serving", "--port", str(port)),
+            *("--dir", env.get("MILLRACE_SERVING_DIR", str(layout.var / "serving"))),
+        ],
+        env={"MILLRACE_ONLINE_STORE": str(layout.var / "online" / "online.db"), **env},
+        after=("postgres",),
+        ready=lambda: answers(f"http://{LOOPBACK}:{port}/v2/health/live"),
+        port=port,
+    )
 
 
 def answers(url: str) -> bool:

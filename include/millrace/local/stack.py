@@ -18,6 +18,7 @@ from millrace.local.layout import MARKER, Layout
 from millrace.local.postgres import socket_folder
 from millrace.local.prepare import Installation, load_installation, prepare, read_password
 from millrace.local.record import Record, read_record
+from millrace.local.user import USERS, choose_users
 
 _START_S = 240.0
 _STOP_S = 60.0
@@ -65,6 +66,7 @@ def up(
         if is_running(layout):
             installation = load_installation(layout)
             _refuse_other_ports(installation, environ)
+            _refuse_other_users(installation, environ)
             wait_healthy(layout, installation, dag_ids=dag_ids, patience_s=patience_s, tell=tell)
             return installation, False
         end_leftovers(layout)
@@ -249,6 +251,15 @@ def _refuse_other_ports(installation: Installation, environ: Mapping[str, str]) 
                 where=variable,
                 remedy="`make down` first, then `make up`",
             )
+
+
+def _refuse_other_users(installation: Installation, environ: Mapping[str, str]) -> None:
+    if USERS in environ and choose_users(environ) != installation.users:
+        raise SettingsError(
+            f"it runs already, with the users {', '.join(installation.users)}",
+            where="MILLRACE_USERS",
+            remedy="`make down` first, then `make up`",
+        )
 
 
 @contextmanager

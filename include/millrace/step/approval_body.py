@@ -32,7 +32,8 @@ def approval_body(evidence: Evidence, verdict: Verdict, policy: PolicySpec, requ
         _line(evidence.description),
         f"Candidate **{markdown(score.name)}** ({markdown(score.trainer)}), trained through "
         f"{markdown(score.trained_through)}, measured on "
-        f"{evidence.data.holdout_rows:,} rows of {time.holdout}.",
+        f"{evidence.data.holdout_rows:,} rows of {time.measured_on}.",
+        _elsewhere(evidence),
         _figures(evidence),
         _gates(verdict, policy),
         *_sections(evidence),
@@ -48,18 +49,23 @@ def _answers(request: Request) -> list[str]:
     return [f"**Answered before**\n\n{told}"] if told else []
 
 
+def _elsewhere(evidence: Evidence) -> str:
+    source = evidence.origin.source if evidence.origin is not None else ""
+    return f"It was trained elsewhere and comes from **{_line(source)}**." if source else ""
+
+
 def _figures(evidence: Evidence) -> str:
-    """A row a metric, the ranking one first, then the paired gain."""
+    """A row a metric, the ranking one first, beside the champion's if there is one; then the paired gain."""
     champion = evidence.champion
-    against = f"champion, release {champion.release}" if champion else "no champion to compare with"
-    lines = [f"| | challenger | 95 % interval | {against} | 95 % interval |", "|---|---|---|---|---|"]
+    against = f" champion, release {champion.release} | 95 % interval |" if champion else ""
+    lines = [f"| | challenger | 95 % interval |{against}", "|---|---|---|" + ("---|---|" if champion else "")]
     score = evidence.challenger_score.metrics
     named = [metric for metric in metrics_for(evidence.problem) if metric.name in score]
     for metric in sorted(named, key=lambda item: item.name != evidence.metric):
         digits = digits_of(evidence, metric.name)
-        theirs = champion.metrics.get(metric.name, Estimate()) if champion else Estimate()
+        theirs = f" {_cells(champion.metrics.get(metric.name, Estimate()), digits)} |" if champion else ""
         title = f"**{metric.title}**" if metric.name == evidence.metric else metric.title
-        lines.append(f"| {title} | {_cells(score[metric.name], digits)} | {_cells(theirs, digits)} |")
+        lines.append(f"| {title} | {_cells(score[metric.name], digits)} |{theirs}")
     gains = [
         _gain(evidence, "champion", evidence.versus_champion),
         _gain(evidence, "baseline", evidence.versus_baseline),

@@ -62,6 +62,50 @@ def load_signature(path: Path) -> SignatureSpec:
     return check_signature(read_yaml(text, where=str(path)), where=str(path))
 
 
+def load_import(source: str, path: Path) -> SignatureSpec:
+    """The signature of a model that is there; what is wrong with either is told at once.
+
+    Args:
+        source: path of the model, or an address of MLflow's, which is not asked yet.
+        path: file of the signature.
+
+    Raises:
+        SpecError: the signature is wrong.
+        ModelImportError: there is no such model, or neither is right.
+    """
+    absent = not is_mlflow(source) and not Path(source).exists()
+    try:
+        signature = load_signature(path)
+    except SpecError as error:
+        if not absent:
+            raise
+        raise ModelImportError(
+            f"no such model: {source}; and {error.what}",
+            where=f"{source}; {error.where}",
+            remedy=f"correct the path of the model; {error.remedy}",
+        ) from None
+    if absent:
+        raise ModelImportError("no such model", where=source, remedy="correct the path, or give an address of MLflow's")
+    return signature
+
+
+def read_signature(given: object, *, where: str) -> SignatureSpec:
+    """A signature as a form hands it on: its values, its text in YAML or JSON, or the path of its file.
+
+    Raises:
+        SpecError: there is none, no such file, or a key or value in it is wrong.
+    """
+    if not given or (isinstance(given, str) and not given.strip()):
+        raise SpecError(
+            "no signature is given", where=where, remedy="paste it as YAML or JSON, or give its file's path"
+        )
+    if not isinstance(given, str):
+        return check_signature(given, where=where)
+    if "\n" not in given.strip() and not given.lstrip().startswith("{"):
+        return load_signature(Path(given.strip()))
+    return check_signature(read_yaml(given, where=where), where=where)
+
+
 def check_signature(values: object, *, where: str) -> SignatureSpec:
     """Values as a signature.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,7 @@ from millrace.registry.base import RunContent
 from millrace.registry.mlflow_tracking import log_candidate
 from millrace.settings import Settings
 from millrace.spec import DomainSpec, UseCaseSpec, refuse_leaks
+from millrace.spec.holdout import held_out, span
 from millrace.spec.signature import SignatureSpec
 from millrace.step.import_proof import check_examples, prove
 from millrace.step.import_source import Found, fetch
@@ -99,18 +101,20 @@ def import_model(
         RegistryUnavailableError: MLflow does not answer.
     """
     refuse_leaks(use_case, domain)
-    _require_apart(use_case, domain, signature, find_holdout(domain, training_set))
+    _require_apart(use_case, domain, signature, held_out(use_case, domain, find_holdout(domain, training_set).key))
     found = fetch(source, signature, settings=settings)
     sealed = _seal(use_case, domain, signature, found, training_set, settings=settings)
     model = _reference(sealed.package)
     for note in sealed.notes:
-        log.warning("%s: %s", signature.name, note)
+        log.info("%s: %s", signature.name, note)
     if logged:
         model = _logged(use_case, model, sealed.package, settings=settings, run_key=run_key)
     return Imported(model=model, notes=sealed.notes, gap=sealed.gap)
 
 
-def _require_apart(use_case: UseCaseSpec, domain: DomainSpec, signature: SignatureSpec, holdout: Partition) -> None:
+def _require_apart(
+    use_case: UseCaseSpec, domain: DomainSpec, signature: SignatureSpec, holdout: Sequence[Partition]
+) -> None:
     """The model is none of the use case's own, and saw nothing of the holdout by its own declaration."""
     if signature.name in use_case.candidates:
         raise SpecError(
@@ -118,11 +122,12 @@ def _require_apart(use_case: UseCaseSpec, domain: DomainSpec, signature: Signatu
             where="signature: name",
             remedy="give the model from elsewhere a name of its own",
         )
-    if (through := signature.trained_through) is not None and domain.partition(through).end > holdout.start:
+    kept = use_case.evaluation.holdout_partitions
+    if (through := signature.trained_through) is not None and domain.partition(through).end > holdout[0].start:
         raise SpecError(
-            f"it learned from rows through {through}, and is to be measured on {holdout.key}",
+            f"it learned from rows through {through}, and is to be measured on {span(holdout)}",
             where="signature: trained_through",
-            remedy=f"name a holdout after {through}",
+            remedy=f"name a holdout after {domain.partition(through).shift(kept - 1).key}",
         )
 
 
@@ -165,12 +170,13 @@ def _seal(
 ) -> _Sealed:
     """The package, proven on rows before the holdout."""
     holdout, features = find_holdout(domain, training_set), FeatureSpec.of(use_case, domain)
-    cut = iso(holdout.start)
+    first = held_out(use_case, domain, holdout.key)[0]
+    cut = iso(first.start)
     rows = open_training_set(
         use_case,
         training_set,
         lake=settings.lake,
-        through=holdout.shift(-1).key,
+        through=first.shift(-1).key,
         known_until=cut,
         hidden=features.hidden,
     )

@@ -12,7 +12,9 @@ from millrace.settings import settings
 from millrace.spec import DomainSpec, FileSourceSpec, load_domain
 from millrace_airflow.assets import arrivals_of, features_of, requests_of
 from millrace_airflow.groups import text
+from millrace_airflow.groups.argument import Step
 from millrace_airflow.groups.form import replay_form
+from millrace_airflow.notifiers.alert import AlertNotifier
 from millrace_airflow.operators.arrival import FindArrivalsOperator, RequestPartitionOperator
 from millrace_airflow.operators.base import PARTITION_KEY
 from millrace_airflow.operators.features import (
@@ -26,6 +28,8 @@ from millrace_airflow.operators.replay import STALE, ListStalePartitionsOperator
 from millrace_airflow.operators.validation import ValidatePartitionOperator
 from millrace_airflow.retry import RETRIES
 
+_UNATTENDED = {"data", "arrivals"}
+"""DAGs that nobody watches: one alert a failed run."""
 _CRON = {"month": ("0 0 1 * *", "%Y-%m"), "day": ("0 0 * * *", "%Y-%m-%d")}
 
 
@@ -98,8 +102,12 @@ class DomainDags:
             max_active_runs=1,
             default_args={**RETRIES, "owner": domain.owners[0], "execution_timeout": timedelta(hours=2)},
             tags=["millrace", domain.name, kind],
+            on_failure_callback=AlertNotifier(anchor=f"domain_{kind}") if kind in _UNATTENDED else None,
             **kwargs,
         )
+
+    def _step(self, call: str) -> Step:
+        return Step(call, owner="domain", name=self.spec.name)
 
     def _timetable(self) -> Any:
         domain = self.spec
@@ -166,6 +174,8 @@ class DomainDags:
 
     def list_stale_partitions(self, replayed: ReplayQuarantineOperator) -> ListStalePartitionsOperator:
         """The partitions whose clean rows changed by it."""
+        step = self._step("list_stale_partitions(replayed)")
+        step.require(replayed, "replay_quarantine()", ReplayQuarantineOperator)
         return ListStalePartitionsOperator(
             task_id="list_stale_partitions", domain=self.spec.name, changed=replayed.output[STALE]
         )
@@ -175,6 +185,7 @@ class DomainDags:
 
         Airflow maps no task within a mapped group, so one task brings all views to the store.
         """
+        self._step("recompute(stale)").require(stale, "list_stale_partitions(replayed)", ListStalePartitionsOperator)
 
         @task_group(group_id="recompute")
         def recompute(partition: Any) -> None:
@@ -197,6 +208,7 @@ class DomainDags:
 
     def request_partitions(self, arrived: FindArrivalsOperator) -> Any:
         """A run of `<domain>_data` for each of them, asked for one after the other, the earliest first."""
+        self._step("request_partitions(arrived)").require(arrived, "find_arrivals()", FindArrivalsOperator)
         return RequestPartitionOperator.partial(
             task_id="request_partition",
             domain=self.spec.name,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from airflow.sdk import Param
 
+from millrace.governance.person import SHORTEST_REASON
 from millrace.spec import DomainSpec
 
 _TEXT = ["null", "string"]
@@ -69,7 +70,7 @@ def replay_form(domain: DomainSpec) -> dict[str, Param]:
     }
 
 
-def import_form() -> dict[str, Param]:
+def import_form(domain: DomainSpec) -> dict[str, Param]:
     """What a person says about a model that was trained elsewhere."""
     return {
         "source": Param(
@@ -81,16 +82,52 @@ def import_form() -> dict[str, Param]:
             "or an address such as models:/name/3.",
         ),
         "signature": Param(
-            None,
-            type=["null", "string", "object"],
+            "",
+            type=["string", "object"],
+            minLength=2,
             title="Signature",
-            description="The declared signature as JSON, or the path of its file.",
+            description="The declared signature: paste it as YAML or JSON, or give the path of its file where the task "
+            "runs.",
         ),
         "holdout": Param(
             "",
             type="string",
             minLength=4,
             title="Holdout partition",
-            description="Partition with labels that it is measured on, such as 2013-03.",
+            description=f"Partition with labels that it is measured on, such as {domain.last or domain.first}.",
+        ),
+    }
+
+
+def training_form(domain: DomainSpec) -> dict[str, Param]:
+    """Which partition a person keeps back, where no request to retrain says so."""
+    return {
+        "holdout": Param(
+            None,
+            type=["null", "string"],
+            title="Holdout partition",
+            description=f"Last partition with labels, kept back for evaluation, such as {domain.last or domain.first}. "
+            "Empty: the partition key of the run.",
+        )
+    }
+
+
+def rollback_form() -> dict[str, Param]:
+    """Where a person goes back to, and why."""
+    return {
+        "version": Param(
+            None,
+            type=["null", "integer"],
+            minimum=1,
+            title="Release to go back to",
+            description="Number of the release. Empty: the one before the release in force; within a day of "
+            "another rollback the number is asked for.",
+        ),
+        "reason": Param(
+            "",
+            type="string",
+            minLength=SHORTEST_REASON,
+            title="Why",
+            description=f"At least {SHORTEST_REASON} characters; goes to the ledger with your name.",
         ),
     }

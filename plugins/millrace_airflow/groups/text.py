@@ -64,13 +64,15 @@ def train(use_case: UseCaseSpec, policy: PolicySpec) -> str:
     """What the training DAG does and what to press."""
     people = {0: "nobody: the gates decide", 1: "one person", 2: "two different people"}[policy.approvals]
     counts = {"reject": "it counts as rejected", "ask_again": "it is asked again"}[policy.on_timeout]
+    kept = use_case.evaluation.holdout_partitions
+    held, before = ("the holdout partition", "it") if kept == 1 else (f"the last {kept} partitions", f"those {kept}")
     return f"""### {use_case.name}: training
 {use_case.description}
 
-training set → candidates ({", ".join(use_case.candidates)}) → evaluation on the holdout partition, the champion on
+training set → candidates ({", ".join(use_case.candidates)}) → evaluation on {held}, the champion on
 the same rows → gates of policy *{policy.tier}* → registered → approved by {people} → released → deployed → verified.
 
-The run's **partition key is the holdout**: the last partition with labels. Training sees what lies before it.
+The run's **partition key is the holdout**: the last partition with labels. Training sees what lies before {before}.
 
 A candidate that fails stays red and takes no other with it: `evaluate_candidates` says which are missing and why, and
 goes on with the others where they are at least {policy.min_candidates}. A task that is stopped keeps its checkpoints
@@ -112,7 +114,8 @@ than {rules.max_age_partitions} partitions. Drift alone is named, and never retr
 
 `measure_freshness` holds the views in the online store that the use case reads against their objectives
 (`freshness_hours`), as of the end of the partition. What is stale, or a store that does not answer, is named among the
-reasons as *Not fresh* and *Freshness is not known*; run `{use_case.domain}_data` for the newest partition.
+reasons as *Not fresh* and *Freshness is not known*, and told by the same connection as below; run
+`{use_case.domain}_data` for the newest partition.
 
 `measure_skew` looks a sample of the rows asked of the online service up again in the lake, as of the same instant. Any
 difference is a fault or a late correction that the online store has not got yet: *Skew report* names feature, key and
@@ -121,7 +124,8 @@ retrains.
 
 `reconcile_registry` holds MLflow's aliases *champion* and *challenger* and the pointer of the online service against
 the ledger. What somebody moved by hand is written to the ledger, told by the connection `millrace_alerts`, and put
-back; its log and its *verdict* say what it was. To serve another release, run `{use_case.name}_rollback`.
+back; its log and its *verdict* say what it was. A rollback of less than ten minutes ago that has not reached the
+online service yet is brought there without an alert. To serve another release, run `{use_case.name}_rollback`.
 """
 
 
@@ -132,6 +136,8 @@ Puts an earlier release back in force: package, feature service, threshold and d
 the online service load it and proves it with golden rows.
 
 **Press** *Trigger*, give the release's number (empty: the one before) and why. The ledger keeps your name and reason.
+Within a day of another rollback the number is asked for: `rollback_release` is red then and says who went back from
+which release to which, and why.
 The same by the command line, in seconds: `millrace rollback {use_case.name} --to <number> --because "<why>"`.
 """
 

@@ -13,14 +13,16 @@ from millrace.spec import load_domain, load_policy, load_use_case
 from millrace.step.check import require_gates
 from millrace_airflow.assets import features_of, on_condition, predictions_of, retrain_request_of
 from millrace_airflow.groups import text
-from millrace_airflow.groups.form import import_form
+from millrace_airflow.groups.argument import Step
+from millrace_airflow.groups.form import import_form, rollback_form, training_form
 from millrace_airflow.groups.resource import resource_classes
+from millrace_airflow.notifiers.alert import AlertNotifier
 from millrace_airflow.operators.approval import (
     ApproveReleaseOperator,
     RequestApprovalOperator,
     RequestEvaluationOperator,
 )
-from millrace_airflow.operators.base import MillraceOperator
+from millrace_airflow.operators.base import MillraceOperator, UseCaseOperator
 from millrace_airflow.operators.deployment import DeployReleaseOperator, VerifyDeploymentOperator
 from millrace_airflow.operators.evaluation import CheckGatesOperator, EvaluateCandidatesOperator
 from millrace_airflow.operators.governance import RegisterModelOperator, ReleaseModelOperator, RollbackReleaseOperator
@@ -41,6 +43,13 @@ from millrace_airflow.retry import RETRIES
 _HOLDOUT = "{{ params.holdout or partition_key or '' }}"
 _LONGEST = timedelta(hours=4)
 _ALL = TriggerRule.ALL_SUCCESS
+_UNATTENDED = {"train", "score", "monitor"}
+"""DAGs that nobody watches: one alert a failed run."""
+_TRAINING_SET = ("build_training_set()", BuildTrainingSetOperator)
+_CANDIDATES = ("train_candidates(training_set)", TrainModelOperator, ImportModelOperator)
+_EVALUATION = ("evaluate_candidates(training_set, candidates)", EvaluateCandidatesOperator)
+_REGISTERED = ("register_model(evaluation, verdict)", RegisterModelOperator)
+_RELEASE = ("release_model(…) or rollback_release()", ReleaseModelOperator, RollbackReleaseOperator)
 
 
 class UseCaseDags:
@@ -67,15 +76,7 @@ class UseCaseDags:
             description="Train the candidates, hold them against the champion and the gates, release the better one.",
             doc_md=text.train(self.spec, self.policy),
             max_active_runs=1,
-            params={
-                "holdout": Param(
-                    None,
-                    type=["null", "string"],
-                    title="Holdout partition",
-                    description="Last partition with labels, kept back for evaluation, such as 2013-03. "
-                    "Empty: the partition key of the run.",
-                )
-            },
+            params=training_form(self.domain),
         )
 
     def score_dag(self) -> DAG:
@@ -106,22 +107,7 @@ class UseCaseDags:
             description="Put an earlier release back in force, as a unit, and prove it on the live service.",
             doc_md=text.rollback(self.spec),
             max_active_runs=1,
-            params={
-                "version": Param(
-                    None,
-                    type=["null", "integer"],
-                    minimum=1,
-                    title="Release to go back to",
-                    description="Number of the release. Empty: the one before the release in force.",
-                ),
-                "reason": Param(
-                    "",
-                    type="string",
-                    minLength=5,
-                    title="Why",
-                    description="Goes to the ledger with your name.",
-                ),
-            },
+            params=rollback_form(),
         )
 
     def import_dag(self) -> DAG:
@@ -132,7 +118,7 @@ class UseCaseDags:
             description="Take a model from elsewhere in, and judge it like one that is trained here.",
             doc_md=text.imports(self.spec, self.policy),
             max_active_runs=1,
-            params=import_form(),
+            params=import_form(self.domain),
         )
 
     def _dag(self, kind: str, **kwargs: Any) -> DAG:
@@ -142,8 +128,19 @@ class UseCaseDags:
             catchup=False,
             default_args={**RETRIES, "owner": self.spec.owners[0], "execution_timeout": _LONGEST},
             tags=["millrace", self.spec.domain, self.spec.name, kind],
+            on_failure_callback=AlertNotifier(anchor=f"uc_{kind}") if kind in _UNATTENDED else None,
             **kwargs,
         )
+
+    def _step(self, call: str) -> Step:
+        return Step(call, owner="use_case", name=self.spec.name)
+
+    def _judged(self, call: str, evaluation: Any, verdict: Any) -> Step:
+        """The step, once it is told that it takes an evaluation and a verdict."""
+        step = self._step(call)
+        step.require(evaluation, *_EVALUATION)
+        step.require(verdict, "check_gates(evaluation)", CheckGatesOperator)
+        return step
 
     # --- tasks of training
 
@@ -153,6 +150,7 @@ class UseCaseDags:
 
     def import_model(self, training_set: BuildTrainingSetOperator) -> ImportModelOperator:
         """The model from elsewhere that the run was started with."""
+        self._step("import_model(training_set)").require(training_set, *_TRAINING_SET)
         return ImportModelOperator(
             task_id="import_model",
             use_case=self.spec.name,
@@ -175,6 +173,7 @@ class UseCaseDags:
             training_set: the task that builds it.
             only: candidates to train; all where none is named.
         """
+        self._step("train_candidates(training_set)").require(training_set, *_TRAINING_SET)
         candidates = {name: spec for name, spec in self.spec.candidates.items() if not only or name in only}
         return [
             TrainModelOperator.partial(
@@ -192,6 +191,9 @@ class UseCaseDags:
         self, training_set: BuildTrainingSetOperator, candidates: list[Any]
     ) -> EvaluateCandidatesOperator:
         """All candidates and the champion on the holdout; without an imported model there is nothing to evaluate."""
+        step = self._step("evaluate_candidates(training_set, candidates)")
+        step.require(training_set, *_TRAINING_SET)
+        step.require_all(candidates, *_CANDIDATES)
         imported = [task for task in candidates if isinstance(task, ImportModelOperator)]
         trained = [task for task in candidates if not isinstance(task, ImportModelOperator)]
         return EvaluateCandidatesOperator(
@@ -206,6 +208,7 @@ class UseCaseDags:
 
     def check_gates(self, evaluation: EvaluateCandidatesOperator) -> CheckGatesOperator:
         """The policy's gates."""
+        self._step("check_gates(evaluation)").require(evaluation, *_EVALUATION)
         return CheckGatesOperator(
             task_id="check_gates", use_case=self.spec.name, partition=_HOLDOUT, evaluation=evaluation.output
         )
@@ -214,6 +217,7 @@ class UseCaseDags:
         self, evaluation: EvaluateCandidatesOperator, verdict: CheckGatesOperator
     ) -> RegisterModelOperator:
         """The challenger in MLflow; skipped with all that follows where the gates refused."""
+        self._judged("register_model(evaluation, verdict)", evaluation, verdict)
         return RegisterModelOperator(
             task_id="register_model",
             use_case=self.spec.name,
@@ -238,12 +242,15 @@ class UseCaseDags:
             registered: the task that registered the challenger.
             again: whether evidence that went stale while people were asked is made anew by itself.
         """
+        step = self._judged("approve_release(evaluation, verdict, registered)", evaluation, verdict)
+        step.require(registered, *_REGISTERED)
         last: Any = registered
-        for number in range(1, self.policy.approvals + 1):
+        people = self.policy.approvals
+        for number in range(1, people + 1):
             request = RequestApprovalOperator(
                 task_id=f"request_approval_{number}",
                 use_case=self.spec.name,
-                subject=f"Release a new {self.spec.name}? (approval {number} of {self.policy.approvals})",
+                subject=f"Release a new {self.spec.name}?{f' ({number} of {people})' if people > 1 else ''}",
                 evaluation=evaluation.output,
                 verdict=verdict.output,
                 params={"comment": Param("", type="string", title="Comment", description="Goes to the ledger.")},
@@ -282,6 +289,9 @@ class UseCaseDags:
             approval: the task that asked whether it is allowed.
             again: whether stale evidence is made anew by itself; the same as of the approval.
         """
+        step = self._judged("release_model(evaluation, verdict, registered, approval)", evaluation, verdict)
+        step.require(registered, *_REGISTERED)
+        step.require(approval, "approve_release(…)", ApproveReleaseOperator)
         release = ReleaseModelOperator(
             task_id="release_model",
             use_case=self.spec.name,
@@ -306,6 +316,7 @@ class UseCaseDags:
 
     def deploy_release(self, release: ReleaseModelOperator | RollbackReleaseOperator) -> DeployReleaseOperator:
         """The online service loads the release in force."""
+        self._step("deploy_release(release)").require(release, *_RELEASE)
         return DeployReleaseOperator(task_id="deploy_release", use_case=self.spec.name, release=release.output)
 
     def verify_deployment(self) -> VerifyDeploymentOperator:
@@ -365,6 +376,11 @@ class UseCaseDags:
             performance: the task that measured it.
             beside: tasks that return `reasons`, which are named and decide nothing.
         """
+        step = self._step("decide_retraining(drift, performance)")
+        step.require(drift, "measure_drift()", MeasureDriftOperator)
+        step.require(performance, "measure_performance()", MeasurePerformanceOperator)
+        for task in beside:
+            step.require(task, "measure_freshness() or measure_skew()", UseCaseOperator)
         return DecideRetrainingOperator(
             task_id="decide_retraining",
             use_case=self.spec.name,

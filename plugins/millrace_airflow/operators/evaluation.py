@@ -48,11 +48,12 @@ class EvaluateCandidatesOperator(UseCaseOperator):
         """Return challenger, champion, figures and the digest of the evidence.
 
         Raises:
-            EvaluationError: fewer candidates were trained than the policy asks for.
+            EvaluationError: there is no training set, or fewer candidates were trained than the policy asks for.
         """
         from millrace.step.candidate import note_evaluation
         from millrace.step.evaluation import evaluate_candidates
 
+        self._require_training_set(context)
         use_case, policy = self.use_case_spec(), self.policy_spec()
         models = [ModelRef.from_dict(item) for item in chain.from_iterable(self.candidates) if item]
         said = self._say_absent({model.candidate for model in models}, self.expected or list(use_case.candidates))
@@ -62,7 +63,7 @@ class EvaluateCandidatesOperator(UseCaseOperator):
             raise EvaluationError(
                 f"{len(models)} of {len(use_case.candidates)} candidates were trained; "
                 f"policy {policy.tier!r} asks for {policy.min_candidates}. {said}",
-                where=f"use case {use_case.name!r}, partition {self.partition!r}",
+                where=self._where(context),
                 remedy="read the logs of the failed train_candidate tasks, mend, and clear them",
             )
         training_set = DatasetRef.from_dict(self.training_set)
@@ -74,6 +75,23 @@ class EvaluateCandidatesOperator(UseCaseOperator):
         self.links["Model card"] = f"{EVIDENCE}/{evaluation.evidence}.html"
         note_evaluation(use_case, evaluation, settings=self.settings, run_key=training_run(context))
         return evaluation.to_dict()
+
+    def _require_training_set(self, context: Any) -> None:
+        """Name the task that failed first, where no candidate's task was ever begun."""
+        if self.training_set:
+            return
+        cause = "" if self.partition else ": the run carries no partition"
+        raise EvaluationError(
+            f"build_training_set gave no training set{cause}, so no candidate was trained",
+            where=self._where(context),
+            remedy="read the log of build_training_set and mend what it names, then clear it with all that follows"
+            if self.partition
+            else 'trigger the DAG anew with a partition key, such as "2013-03", or a holdout in its form',
+        )
+
+    def _where(self, context: Any) -> str:
+        run = f"run {context['run_id']}" if "run_id" in context else "a run without a partition"
+        return f"use case {self.use_case!r}, {f'partition {self.partition}' if self.partition else run}"
 
     def _note(self, models: list[ModelRef], evaluation: Evaluation) -> None:
         self.lineage.inputs += [package(model) for model in models]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 from millrace.artifact import DatasetRef
@@ -20,7 +19,7 @@ class ImportModelOperator(UseCaseOperator):
 
     Args:
         source: path of a model file, folder of an MLflow model, or an address such as `models:/name/3`.
-        signature: its declared signature: JSON of the signature itself, or of the path of its file.
+        signature: its declared signature as JSON: the signature itself, its text in YAML, or the path of its file.
         training_set: reference made by `BuildTrainingSetOperator`.
     """
 
@@ -62,13 +61,11 @@ class ImportModelOperator(UseCaseOperator):
         return model.to_dict()
 
     def _declared(self) -> Any:
-        from millrace.step.import_source import check_signature, load_signature
+        from millrace.step.import_source import read_signature
 
         where = f"task {self.task_id}: signature"
         try:
             given = json.loads(self.signature)
         except ValueError as error:
             raise SpecError(f"not JSON: {error}", where=where, remedy="give a path, or the signature itself") from error
-        if isinstance(given, str) and given.strip():
-            return load_signature(Path(given))
-        return check_signature(given, where=where)
+        return read_signature(given, where=where)

@@ -50,3 +50,19 @@ def test_what_never_ends_is_named_with_a_remedy() -> None:
     with pytest.raises(ServiceError, match=r"flights_data 2013-02, backfill 7 of flights_data") as caught:
         settle(_Airflow(looks=10**9), patience_s=0.0)
     assert "unpause the DAG" in caught.value.remedy
+
+
+def test_a_step_is_told_once_all_of_it_ended() -> None:
+    def task(name: str, state: str, end: str, index: int = -1) -> dict[str, Any]:
+        return {"task_id": name, "state": state, "end_date": end, "map_index": index}
+
+    tasks = [
+        task("build_features", "success", "2013-01-01T00:00:09Z"),
+        task("ingest_partition", "success", "2013-01-01T00:00:02Z", 0),
+        task("ingest_partition", "success", "2013-01-01T00:00:03Z", 1),
+        task("validate_partition", "success", "2013-01-01T00:00:05Z", 0),
+        task("validate_partition", "running", "", 1),
+        task("replay", "skipped", "2013-01-01T00:00:01Z"),
+        task("announce", "failed", "2013-01-01T00:00:10Z"),
+    ]
+    assert list(watch.ended_steps(tasks).values()) == ["ingest_partition (2)", "build_features", "announce FAILED"]

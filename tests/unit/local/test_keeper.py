@@ -70,7 +70,7 @@ class _Run:
 
     def stop(self) -> None:
         self.popen.send_signal(signal.SIGTERM)
-        assert self.popen.wait(15) == 0
+        assert self.popen.wait(60) == 0
 
 
 def _gone(pid: int) -> bool:
@@ -171,7 +171,7 @@ def test_children_end_when_the_keeper_is_killed(tmp_path: Path) -> None:
     pid = run.wait(one="running").services["one"].pid
     assert pid is not None
     run.popen.kill()
-    run.popen.wait(5)
+    run.popen.wait(60)
     assert process.wait_until(lambda: _gone(pid), 5.0)
 
 

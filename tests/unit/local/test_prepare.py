@@ -14,6 +14,7 @@ from millrace.local.environment import inherit_environment
 from millrace.local.layout import MARKER, Layout
 from millrace.local.postgres import socket_folder
 from millrace.local.prepare import load_installation, prepare, read_password
+from millrace.local.user import DEFAULTS
 from millrace.settings import Settings, readers
 
 
@@ -38,10 +39,49 @@ def test_preparing_twice_changes_no_secret(layout: Layout) -> None:
     assert load_installation(layout) == first
 
 
-def test_three_users_have_passwords_of_their_own(layout: Layout) -> None:
+def test_users_that_are_set_come_beside_the_default_ones_and_stay(layout: Layout) -> None:
     prepare(layout, {})
-    assert load_installation(layout).users == {"admin": "admin", "operator": "op", "viewer": "viewer"}
-    assert len({read_password(layout, user) for user in ("admin", "operator", "viewer")}) == 3
+    before = {user: read_password(layout, user) for user in DEFAULTS}
+    assert len(set(before.values())) == 4
+    found = prepare(layout, {"MILLRACE_USERS": "anna:op, ben.oak@x:user"})
+    assert found.users == {**DEFAULTS, "anna": "op", "ben.oak@x": "user"}
+    assert found.environment["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS"].endswith("anna:op,ben.oak@x:user")
+    assert {user: read_password(layout, user) for user in DEFAULTS} == before
+    assert read_password(layout, "anna") != read_password(layout, "ben.oak@x")
+    assert prepare(layout, {}).users == found.users
+    assert prepare(layout, {"MILLRACE_USERS": ""}).users == DEFAULTS
+
+
+def test_two_people_may_approve_besides_the_owner_of_the_demos_use_cases() -> None:
+    others = [user for user, role in DEFAULTS.items() if role in {"op", "admin"} and user != "admin"]
+    assert others == ["operator", "reviewer"]
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("anna", "'anna' is no user and role"),
+        ("anna:boss", "is no user and role"),
+        ("an na:op", "is no user's name"),
+        ("System:op", "stands for nobody"),
+        ("admin:viewer", "admin stays an admin"),
+        ("Operator:op", "one person's name in two spellings"),
+        ("anna:viewer,anna:op", "'anna' is there twice"),
+    ],
+)
+def test_a_user_that_is_none_is_refused(layout: Layout, text: str, what: str) -> None:
+    with pytest.raises(SettingsError, match=what) as caught:
+        prepare(layout, {"MILLRACE_USERS": text})
+    assert (caught.value.where, bool(caught.value.remedy)) == ("MILLRACE_USERS", True)
+
+
+def test_passwords_that_cannot_be_read_are_not_replaced(layout: Layout) -> None:
+    prepare(layout, {})
+    path = layout.secrets / "airflow_passwords.json"
+    path.write_text("{")
+    with pytest.raises(SettingsError, match="damaged"):
+        prepare(layout, {})
+    assert path.read_text() == "{"
 
 
 def test_settings_find_what_was_prepared(layout: Layout) -> None:

@@ -11,6 +11,7 @@ from millrace.errors import ServiceError, SettingsError
 from millrace.local import stack
 from millrace.local.airflow_client import AirflowClient
 from millrace.local.layout import Layout
+from millrace.local.prepare import Installation
 
 
 def _layout(tmp_path: Path) -> Layout:
@@ -65,6 +66,13 @@ def test_a_dag_file_that_does_not_import_is_told_in_its_own_words() -> None:
 
 def test_where_every_file_imports_there_is_nothing_to_tell() -> None:
     stack.raise_import_error(cast("AirflowClient", _Broken()), ["flights_data"])
+
+
+def test_only_users_that_are_set_are_other_ones_than_those_it_runs_with(tmp_path: Path) -> None:
+    runs = Installation(environment={}, addresses={}, users={"admin": "admin"}, ports={}, moved={})
+    stack._refuse_other_users(runs, {})
+    with pytest.raises(SettingsError, match="it runs already"):
+        stack._refuse_other_users(runs, {"MILLRACE_USERS": "anna:op"})
 
 
 def test_a_story_is_told_by_one_at_a_time(tmp_path: Path) -> None:

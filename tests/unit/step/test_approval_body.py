@@ -8,6 +8,7 @@ from tests.unit.evaluation.conftest import evidence, plain, policy, use_case  # 
 
 from millrace.artifact import Verdict
 from millrace.evaluation.evidence import Evidence
+from millrace.evaluation.finding import Origin
 from millrace.governance.approval_request import Request
 from millrace.spec import PolicySpec
 from millrace.step.approval_body import approval_body
@@ -46,6 +47,26 @@ def test_a_person_reads_figures_against_the_champion_with_intervals_gates_and_th
     assert evidence.digest[:12] in text
     for heading in ("Against the champion", "For whom it is worse", "Fairness", "Known limits"):
         assert f"**{heading}**" in text
+
+
+def test_without_a_champion_no_column_stands_empty(
+    evidence: Evidence,  # noqa: F811
+    policy: PolicySpec,  # noqa: F811
+) -> None:
+    alone = evidence.model_copy(update={"champion": None})
+    table = [line for line in body(alone, policy).splitlines() if line.startswith("|")]
+    assert table[:2] == ["| | challenger | 95 % interval |", "|---|---|---|"]
+    assert all(line.count("|") == 4 for line in table)
+
+
+def test_a_person_reads_where_a_model_comes_from_that_was_trained_elsewhere(
+    evidence: Evidence,  # noqa: F811
+    policy: PolicySpec,  # noqa: F811
+) -> None:
+    origin = Origin(commit="", tree="none", lock="", recipe="", source="rail lab, build 12")
+    foreign = evidence.model_copy(update={"origin": origin})
+    assert "It was trained elsewhere and comes from **rail lab, build 12**." in body(foreign, policy)
+    assert "trained elsewhere and comes" not in body(evidence, policy)
 
 
 def test_a_person_reads_who_may_not_approve_and_what_silence_counts_as(
