@@ -7,18 +7,15 @@ the next one. Nobody may find a champion without proof at any of them.
 from __future__ import annotations
 
 import dataclasses
-import json
-import multiprocessing
-import os
 import shutil
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.children import answer, in_children
 from tests.faults.points import KILLED, Points
 from tests.unit.governance.proposal import Case, lay_mlflow
 from tests.unit.serving import sample
@@ -43,8 +40,6 @@ from millrace.step.approval import approve_by_policy
 
 pytestmark = [pytest.mark.integration, pytest.mark.full, pytest.mark.timeout(400)]
 USE_CASE = "flight_delay"
-_HEAVY = ("mlflow.store.tracking.sqlalchemy_store", "mlflow.store.model_registry.sqlalchemy_store", "feast")
-"""Loaded once, in the process that all children come from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,37 +115,6 @@ class House:
             prove_release(item, settings=self.settings)
 
 
-def in_child(work: Callable[[], Any], told: Path) -> int:
-    """Run it in a child of a clean process, which shares nothing with this one; its exit status, the answer in `told`.
-
-    `work` pickles: a function of this module, or a `partial` of one.
-    """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__, *_HEAVY])
-    child = context.Process(target=work_in_child, args=(work, told))
-    child.start()
-    child.join()
-    assert child.exitcode is not None
-    return child.exitcode
-
-
-def work_in_child(work: Callable[[], Any], told: Path) -> None:
-    code = 1
-    try:
-        told.write_text(json.dumps(work()))
-        code = 0
-    except BaseException:
-        told.write_text(traceback.format_exc())
-    finally:
-        os._exit(code)
-
-
-def answer(work: Callable[[], Any], told: Path) -> Any:
-    code = in_child(work, told)
-    assert code == 0, told.read_text()
-    return json.loads(told.read_text())
-
-
 def mark(points: Points) -> None:
     """Every step from the verdict to the service, and the writes within it."""
     for owner, name in (
@@ -206,18 +170,15 @@ def house(settings: Settings, tmp_path: Path) -> Iterator[House]:
     with sample.live_service(settings.serving_dir, log=tmp_path / "log", environ=environ) as live:
         settings = dataclasses.replace(settings, serving_url=live.url)
         found = House(settings=settings, packages=packages, kept=tmp_path / "kept")
-
-        answer(partial(start, found), tmp_path / "told")
+        answer(partial(start, found))
         shutil.copytree(settings.var, found.kept)
         yield found
 
 
-def test_killed_at_any_point_the_next_run_ends_in_the_state_of_an_undisturbed_one(house: House, tmp_path: Path) -> None:
-    told = tmp_path / "told"
-
-    events = answer(partial(go, house, -1), told)
-    whole = answer(house.state, told)
-    assert answer(partial(look, house), told) == whole
+def test_killed_at_any_point_the_next_run_ends_in_the_state_of_an_undisturbed_one(house: House) -> None:
+    events = answer(partial(go, house, -1))
+    whole = answer(house.state)
+    assert answer(partial(look, house)) == whole
     assert (whole["verified"], whole["deployed"], whole["pointer"]["release"]) == (True, 2, 2)
     assert [len(whole["releases"]), len(whole["versions"])] == [2, 2]
     assert whole["aliases"] == {"challenger": 2, "champion": 2}
@@ -228,6 +189,7 @@ def test_killed_at_any_point_the_next_run_ends_in_the_state_of_an_undisturbed_on
     for place in places:
         event = events[place]
         house.reset()
-        assert in_child(partial(go, house, place), told) == KILLED, (event, told.read_text())
-        assert answer(partial(recover, house), told) == whole, event
+        (killed,) = in_children(partial(go, house, place))
+        assert killed.status == KILLED, (event, killed.error)
+        assert answer(partial(recover, house)) == whole, event
     print(f"killed at {len(places)} points: {', '.join(events[place] for place in places)}")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.children import answer, in_children
 from tests.faults.points import KILLED, Points
-from tests.faults.test_release_kill import answer, in_child
 from tests.unit.deployment.conftest import House, house, sealed
 from tests.unit.governance.proposal import lay_mlflow
 from tests.unit.step.champion import put_two_in_service
@@ -23,7 +24,7 @@ from millrace.governance.release import Releases
 from millrace.registry.mlflow_alias import get_aliases
 from millrace.serving.repository import read_pointer
 from millrace.step import deployment, release, rollback
-from millrace.step.reconcile import reconcile_registry
+from millrace.step.reconcile import PENDING, reconcile_registry
 
 __all__ = ["house", "sealed"]
 pytestmark = [pytest.mark.integration, pytest.mark.full, pytest.mark.timeout(200)]
@@ -84,7 +85,8 @@ def go(place: Place, die_at: int) -> list[str]:
 
 
 def look(place: Place) -> dict[str, Any]:
-    report = reconcile_registry(place.house.spec, settings=place.house.settings, key="monitor")
+    later = datetime.now(UTC) + PENDING
+    report = reconcile_registry(place.house.spec, settings=place.house.settings, key="monitor", at=later)
     return {"state": place.state(), "alarms": report.alarms}
 
 
@@ -97,16 +99,15 @@ def again(place: Place) -> dict[str, Any]:
 def place(house: House, tmp_path: Path) -> Place:
     lay_mlflow(house.settings)
     house = dataclasses.replace(house, live=None)  # a process does not pickle
-    answer(partial(start, house, tmp_path), tmp_path / "told")
+    answer(partial(start, house, tmp_path))
     shutil.copytree(house.settings.var, tmp_path / "kept")
     return Place(house=house, kept=tmp_path / "kept")
 
 
 def test_killed_at_any_point_a_rollback_is_finished_and_what_it_left_is_told(place: Place, tmp_path: Path) -> None:
-    told = tmp_path / "told"
-    before = answer(place.state, told)
-    events = answer(partial(go, place, -1), told)
-    whole = answer(place.state, told)
+    before = answer(place.state)
+    events = answer(partial(go, place, -1))
+    whole = answer(place.state)
     assert (before["in force"], before["served"]) == (2, ["2"])
     assert {name: whole[name] for name in ("in force", "champion", "pointer", "served")} == {
         **dict.fromkeys(("in force", "champion", "pointer"), 1),
@@ -118,14 +119,15 @@ def test_killed_at_any_point_a_rollback_is_finished_and_what_it_left_is_told(pla
     for death in deaths:
         event = events[death]
         place.reset()
-        assert in_child(partial(go, place, death), told) == KILLED, (event, told.read_text())
+        (killed,) = in_children(partial(go, place, death))
+        assert killed.status == KILLED, (event, killed.error)
         left = tmp_path / "left"
         shutil.copytree(place.house.settings.var, left)
-        found = answer(partial(look, place), told)
+        found = answer(partial(look, place))
         unfinished = committed <= death < recorded
         assert found["state"] == (whole if death >= committed else before), event
         assert any("never reached the online service" in alarm for alarm in found["alarms"]) == unfinished, event
         shutil.rmtree(place.house.settings.var)
         left.rename(place.house.settings.var)
-        assert answer(partial(again, place), told) == whole, event
+        assert answer(partial(again, place)) == whole, event
     print(f"killed at {len(deaths)} points: {', '.join(events[death] for death in deaths)}")

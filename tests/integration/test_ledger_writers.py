@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 from sqlalchemy import text
+from tests.children import statuses
 from tests.unit.governance.proposal import digest, record_proven
 
 from millrace.errors import LedgerError, ReleaseRefusedError
@@ -48,21 +49,6 @@ def state(request: pytest.FixtureRequest, settings: Settings) -> Settings:
     return dataclasses.replace(settings, state_url=request.getfixturevalue("postgres_schema_url"))
 
 
-def in_children(number: int, work: Callable[[int], object]) -> list[int]:
-    children = []
-    for one in range(number):
-        child = os.fork()
-        if child == 0:
-            code = 1
-            try:
-                work(one)
-                code = 0
-            finally:
-                os._exit(code)
-        children.append(child)
-    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
-
-
 def append(ledger: Ledger, writer: int, number: int, key: str | None = None) -> int:
     return ledger.append(
         "retrain_decided",
@@ -75,17 +61,18 @@ def append(ledger: Ledger, writer: int, number: int, key: str | None = None) -> 
     ).seq
 
 
+def write_many(settings: Settings, writer: int, each: int) -> None:
+    ledger = Ledger(settings)
+    for number in range(each):
+        append(ledger, writer, number)
+        append(ledger, 100, number // 5)  # every writer tries the same decisions too
+
+
 def write_at_once(settings: Settings, writers: int, each: int) -> float:
     ledger = Ledger(settings)
     append(ledger, 99, 0)
     started = time.monotonic()
-
-    def write(writer: int) -> None:
-        for number in range(each):
-            append(ledger, writer, number)
-            append(ledger, 100, number // 5)  # every writer tries the same decisions too
-
-    assert in_children(writers, write) == [0] * writers
+    assert statuses(*(partial(write_many, settings, writer, each) for writer in range(writers))) == [0] * writers
     took = time.monotonic() - started
     shared = -(-each // 5)
     report = ledger.verify()
@@ -107,23 +94,23 @@ def test_eight_writers_of_two_hundred_keep_one_chain(state: Settings) -> None:
 
 
 def test_processes_that_start_at_once_find_one_set_of_tables(state: Settings) -> None:
-    assert in_children(4, lambda _: migrate(state)) == [0] * 4
-    assert in_children(3, lambda one: append(Ledger(state), one, 0)) == [0] * 3
-    assert Ledger(state).verify().entries == 3
+    assert statuses(*[partial(migrate, state)] * 4) == [0] * 4
+    assert statuses(*(partial(write_many, state, one, 1) for one in range(3))) == [0] * 3
+    assert Ledger(state).verify().entries == 4
+
+
+def die_before_the_commit(settings: Settings) -> None:
+    with start_writing(engine_of(settings.state_url)) as connection:
+        Ledger(settings).append(
+            "released", use_case="u", subject="s", effective_at=T, actor="a", payload={}, connection=connection
+        )
+        os._exit(9)
 
 
 def test_a_writer_killed_in_its_transaction_leaves_no_trace(state: Settings) -> None:
     ledger = Ledger(state)
     append(ledger, 1, 0)
-
-    def die(_: int) -> None:
-        with start_writing(engine_of(state.state_url)) as connection:
-            ledger.append(
-                "released", use_case="u", subject="s", effective_at=T, actor="a", payload={}, connection=connection
-            )
-            os._exit(9)
-
-    assert in_children(1, die) == [9]
+    assert statuses(partial(die_before_the_commit, state)) == [9]
     assert append(ledger, 1, 1) == 2
     assert ledger.verify().verified
 
@@ -184,22 +171,23 @@ def test_a_release_is_proven_on_both_databases(state: Settings) -> None:
     assert named(state) == 4
 
 
+def write_then_tell(settings: Settings, one: int) -> None:
+    for number in range(25):
+        append(Ledger(settings), one, number)
+    (settings.var / f"done.{one}").touch()
+
+
+def look_until_told(settings: Settings, writers: int) -> None:
+    while len(list(settings.var.glob("done.*"))) < writers:
+        assert Ledger(settings).verify().verified
+        assert prove_in_force("flight_delay", settings=settings) is not None
+
+
 def test_what_is_written_meanwhile_breaks_no_proof_and_no_check(state: Settings) -> None:
     record_proven(state, RELEASE)
-    ledger, done = Ledger(state), state.var / "done"
-
-    def write_or_look(one: int) -> None:
-        if one:
-            for number in range(25):
-                append(ledger, one, number)
-            done.with_suffix(f".{one}").touch()
-            return
-        while len(list(done.parent.glob("done.*"))) < 2:
-            assert ledger.verify().verified
-            assert prove_in_force("flight_delay", settings=state) is not None
-
-    assert in_children(3, write_or_look) == [0, 0, 0]
-    assert ledger.verify().entries == 4 + 50
+    writers = [partial(write_then_tell, state, one) for one in (1, 2)]
+    assert statuses(partial(look_until_told, state, 2), *writers) == [0, 0, 0]
+    assert Ledger(state).verify().entries == 4 + 50
 
 
 def test_a_decision_and_the_result_it_is_about_are_written_both_or_not_at_all(state: Settings) -> None:
@@ -229,15 +217,16 @@ def test_text_of_any_kind_comes_back_as_it_was(state: Settings) -> None:
     assert ledger.verify().verified
 
 
+def add_five(settings: Settings) -> None:
+    results = MonitorResults(settings)
+    for _ in range(5):
+        with exclusive(settings, "count"):
+            found = results.get("u", "p", "count") or {}
+            results.put("u", "p", "count", {"n": found["n"] + 1})
+
+
 def test_a_name_is_held_by_one_at_a_time_and_results_are_replaced(state: Settings) -> None:
     results = MonitorResults(state)
     results.put("u", "p", "count", {"n": 0})
-
-    def add_one(_: int) -> None:
-        for _round in range(5):
-            with exclusive(state, "count"):
-                found = results.get("u", "p", "count") or {}
-                results.put("u", "p", "count", {"n": found["n"] + 1})
-
-    assert in_children(3, add_one) == [0] * 3
+    assert statuses(*[partial(add_five, state)] * 3) == [0] * 3
     assert results.get("u", "p", "count") == {"n": 15}

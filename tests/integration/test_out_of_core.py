@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,6 +12,7 @@ import numpy as np
 import orjson
 import pyarrow as pa
 import pytest
+from tests.memory import READY, needs_proc, take
 
 from millrace.artifact import DatasetRef, iso
 from millrace.lake import Table
@@ -26,7 +24,7 @@ pytestmark = [
     pytest.mark.integration,
     pytest.mark.full,
     pytest.mark.timeout(280),
-    pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc"),
+    needs_proc,
 ]
 PARTITIONS, HOLDOUT = ["2020-01", "2020-02", "2020-03", "2020-04"], "2020-05"
 ROWS, WIDTH, LEVELS = 90_000, 100, 200
@@ -38,13 +36,6 @@ SHARE = {"xgboost": 0.4, "lightgbm": 1.1, "torch": 0.4}
 """Of what the matrix grows by, the most that memory may grow by. Labels, scores and gradients are a part of it, and
 lightgbm's bins: two bytes a value, which at first take no more than reading took before. xgboost's sketch of each
 column, out of which it makes bins, grows with the logarithm of the rows, and with `max_bin`, which is few here."""
-LENDING = {
-    "MALLOC_ARENA_MAX": "1",
-    "MALLOC_MMAP_THRESHOLD_": "65536",
-    "MALLOC_TRIM_THRESHOLD_": "0",
-    "ARROW_DEFAULT_MEMORY_POOL": "system",
-}
-"""Allocators that keep nothing for later: a peak is then what a fit holds, the same to a few megabytes each time."""
 PARAMS: dict[str, dict[str, Any]] = {
     "xgboost": {"rounds": 6, "max_depth": 4, "max_bin": 64, "checkpoint_every": 3, "early_stopping": 3},
     "lightgbm": {"rounds": 6, "num_leaves": 15, "checkpoint_every": 3, "early_stopping": 3},
@@ -80,8 +71,7 @@ def blocked_in_memory():
 # What a first training loads and starts is no part of the rows' memory.
 few = open_training_set(use_case, DatasetRef(**given["few"]), lake=given["lake"], known_until=known)
 train_package(job, few, store=store, run=LooseRun(folder=folder))
-print("ready", flush=True)
-sys.stdin.readline()
+%READY%
 found = blocked_in_memory() if given["block_rows"] else train_package(job, rows, store=store, run=run)
 first = next(rows.batches(use_case.features.columns))
 score = found.package.predictor().predict(dict(zip(first.schema.names, first.columns, strict=True)))
@@ -91,7 +81,7 @@ print(orjson.dumps({
     "loss": found.metrics["recent_loss"],
     "left": sorted(path.name for path in folder.iterdir()),
 }).decode(), flush=True)
-"""
+""".replace("%READY%", READY)
 
 
 @dataclass(frozen=True)
@@ -190,48 +180,8 @@ def train(
         "block_rows": block_rows,
         "partitions": list(partitions),
     }
-    with subprocess.Popen(
-        [sys.executable, "-c", WORKER, orjson.dumps(given).decode()],
-        stdin=subprocess.PIPE,
-        stdout=(folder.parent / f"{folder.name}.out").open("wb"),
-        stderr=(folder.parent / f"{folder.name}.err").open("wb"),
-        env={**os.environ, **LENDING, "OMP_WAIT_POLICY": "PASSIVE"},
-    ) as process:
-        return watch(process, folder)
-
-
-def watch(process: subprocess.Popen[bytes], folder: Path) -> Outcome:
-    out, err = (folder.parent / f"{folder.name}{suffix}" for suffix in (".out", ".err"))
-    while b"ready\n" not in out.read_bytes():
-        assert process.poll() is None, err.read_text()
-        _wait(process, 0.05)
-    before = peak = anonymous(process.pid)
-    assert process.stdin is not None
-    process.stdin.write(b"\n")
-    process.stdin.close()
-    while not _wait(process, 0.005):
-        peak = max(peak, anonymous(process.pid))
-    assert process.returncode == 0, err.read_text()
-    return Outcome(peak=peak - before, **_read(out))
-
-
-def _wait(process: subprocess.Popen[bytes], seconds: float) -> bool:
-    try:
-        process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        return False
-    return True
-
-
-def _read(out: Path) -> dict[str, Any]:
-    told = orjson.loads(out.read_bytes().splitlines()[-1])
-    return {**told, "scores": np.array(told["scores"])}
-
-
-def anonymous(pid: int) -> int:
-    """Resident memory that is of no file, in bytes; 0 once the process is over."""
-    lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
-    return sum(1024 * int(line.split()[1]) for line in lines if line.startswith("RssAnon:"))
+    taken = take(WORKER, orjson.dumps(given).decode(), folder=folder.parent)
+    return Outcome(**{**taken.told, "peak": taken.peak, "scores": np.array(taken.told["scores"])})
 
 
 @pytest.mark.parametrize("candidate", list(PARAMS))
