@@ -134,7 +134,7 @@ def test_a_rollback_goes_back_one_by_one_and_its_key_does_it_once(champions: Cha
     assert {entry.effective_at.isoformat() for entry in entries} == {"2013-07-01T04:00:00+00:00"}
 
 
-@pytest.mark.parametrize(("version", "reason", "said"), [(9, "r", "no release 9"), (1, " ", "without a reason")])
+@pytest.mark.parametrize(("version", "reason", "said"), [(9, "too slow", "no release 9"), (1, " ", "without a reason")])
 def test_a_rollback_to_nowhere_is_refused_and_changes_nothing(
     champions: Champions, version: int, reason: str, said: str
 ) -> None:
@@ -146,7 +146,7 @@ def test_a_rollback_to_nowhere_is_refused_and_changes_nothing(
 
 def test_where_nothing_was_released_there_is_nothing_to_go_back_to(settings: Settings) -> None:
     with pytest.raises(ReleaseRefusedError, match="nothing was ever released"):
-        roll_back(load_use_case(settings.dags, "flight_delay"), None, "r", "oncall", settings=settings)
+        roll_back(load_use_case(settings.dags, "flight_delay"), None, "too slow", "oncall", settings=settings)
 
 
 def test_something_else_behind_the_addresses_leaves_parts_pending_and_the_rest_done(champions: Champions) -> None:
@@ -173,7 +173,7 @@ def test_a_package_lost_meanwhile_is_pending_too(champions: Champions, monkeypat
         raise PackageError("it is gone", where="a folder", remedy="restore it")
 
     monkeypatch.setattr("millrace.step.rollback.deploy_release", lose)
-    told = roll_back(champions.spec, 1, "r", "ann", settings=champions.settings)
+    told = roll_back(champions.spec, 1, "too slow", "ann", settings=champions.settings)
     assert told.pending == ["it is gone; restore it"]
     assert Releases(champions.settings).in_force("flight_delay") == champions.releases[0]
 
@@ -182,18 +182,18 @@ def test_two_who_mean_away_from_the_same_release_go_one_back_not_two(champions: 
     settings = champions.settings
     three = record_proven(settings, release_of(champions.packages[0], 3, JUNE, replaces=2, registry_version=1))
     asked_at = datetime.now(UTC)
-    assert roll_back(champions.spec, None, "slow", "ann", settings=settings, seen=three).release == 2
+    assert roll_back(champions.spec, None, "too slow", "ann", settings=settings, seen=three).release == 2
     with pytest.raises(ReleaseRefusedError, match="release 3 is not in force any more, 2 is"):
-        roll_back(champions.spec, None, "slow", "bob", settings=settings, seen=three)
+        roll_back(champions.spec, None, "too slow", "bob", settings=settings, seen=three)
     with pytest.raises(ReleaseRefusedError, match="release 3 is not in force any more"):
-        rollback_release(champions.spec, None, "r", "paul", settings=settings, key="k", asked_at=asked_at)
+        rollback_release(champions.spec, None, "too slow", "paul", settings=settings, key="k", asked_at=asked_at)
     assert Releases(settings).in_force("flight_delay") == champions.releases[1]
     asked_at = datetime.now(UTC)
     with pytest.raises(ReleaseRefusedError, match="ann rolled back from release 3 to 2"):
-        rollback_release(champions.spec, None, "r", "paul", settings=settings, key="k2", asked_at=asked_at)
+        rollback_release(champions.spec, None, "too slow", "paul", settings=settings, key="k2", asked_at=asked_at)
     assert Releases(settings).in_force(champions.spec) == champions.releases[1]
     for _ in range(2):
-        assert rollback_release(champions.spec, 1, "r", "paul", settings=settings, key="k3").version == 1
+        assert rollback_release(champions.spec, 1, "too slow", "paul", settings=settings, key="k3").version == 1
 
 
 def test_a_release_made_meanwhile_is_not_mistaken_for_the_one_to_go_away_from(champions: Champions) -> None:
@@ -216,7 +216,7 @@ def test_a_reason_is_kept_as_text_of_bounded_length(champions: Champions) -> Non
 
 def test_the_question_that_the_package_answers_is_put_back_whatever_the_spec_asks_by_now(champions: Champions) -> None:
     spec = champions.spec.model_copy(update={"problem": "regression"})
-    roll_back(spec, 1, "r", "ann", settings=champions.settings)
+    roll_back(spec, 1, "too slow", "ann", settings=champions.settings)
     pointer = read_pointer(pointer_path(champions.settings.serving_dir, "flight_delay"))
     assert (pointer.release, pointer.threshold) == (1, champions.releases[0].threshold)
 
