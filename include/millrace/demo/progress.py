@@ -12,7 +12,7 @@ from rich.table import Table
 _STAGES = ("data", "score", "decide", "train")
 LEGEND = (
     "no_release: nothing is in force yet, so nothing is scored; v1: scored with, or released as, release 1; "
-    "keep, retrain: what monitoring decided; refused: no gate let the new model pass"
+    "keep, retrain: what monitoring decided; refused: the gates did not let the new model pass"
 )
 """What the words of the story mean."""
 
