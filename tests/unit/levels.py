@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from millrace.document import write_atomically
 from millrace.features.base import INSTANT
 from millrace.lake import Table
 from millrace.lake.digest import content_digest
@@ -34,14 +35,12 @@ def make_plant(folder: Path, *, ttl_hours: int = 30, features: Mapping[str, str]
         ttl_hours: of `short`.
         features: of `short` and `long`, where they are others than `level`.
     """
-    (folder / "plant").mkdir(parents=True, exist_ok=True)
-    for name, text in (("level", _SQL), ("fixed", _STATIC)):
-        (folder / "plant" / f"{name}.sql").write_text(text, encoding="utf-8")
     columns = dict(features or {"level": "float64"})
     extra = {name: kind for name, kind in columns.items() if name != "level"}
-    if extra:
-        added = ", ".join(f"CAST(level AS {kind}) AS {name}" for name, kind in extra.items())
-        (folder / "plant" / "level.sql").write_text(_SQL.replace(" FROM", f", {added} FROM"), encoding="utf-8")
+    added = "".join(f", CAST(level AS {kind}) AS {name}" for name, kind in extra.items())
+    for name, text in (("level", _SQL.replace(" FROM", f"{added} FROM")), ("fixed", _STATIC)):
+        # At once: tests make the same plant in several processes.
+        write_atomically(folder / "plant" / f"{name}.sql", text.encode())
     table = {
         "description": "levels",
         "tags": {"subject": "level"},

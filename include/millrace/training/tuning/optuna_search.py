@@ -53,8 +53,8 @@ def search_here(search: Search, judge: Judging, *, stop: Callable[[], bool]) -> 
         try:
             for done in [pool.submit(runner.work) for _ in range(search.parallel)]:
                 done.result()
-        except BaseException:
-            runner.ended.set()  # such as a time limit raised here: the pool waits for its threads
+        except BaseException:  # such as a time limit, raised here by a signal
+            runner.end()
             raise
 
 
@@ -66,20 +66,33 @@ class _Runner:
         self.until = time.monotonic() + search.seconds
         self.asking, self.keeping = threading.Lock(), threading.Lock()
         self.ended = threading.Event()
+        self.working, self.left = 0, threading.Condition()
         self.kept = studies.open_study(search)
         self.memory = studies.copy_study(self.kept, search)
 
     def work(self) -> None:
         """Trial after trial until the budget is spent."""
-        study = optuna.load_study(
-            study_name=self.search.study, storage=self.memory, pruner=studies.make_pruner(self.search)
-        )
+        with self.left:
+            self.working += 1
         try:
+            study = optuna.load_study(
+                study_name=self.search.study, storage=self.memory, pruner=studies.make_pruner(self.search)
+            )
             while self._one(study):
                 pass
         except BaseException:
             self.ended.set()
             raise
+        finally:
+            with self.left:
+                self.working -= 1
+                self.left.notify_all()
+
+    def end(self) -> None:
+        """End the trials and wait for them: a pool forgets a thread whose start was interrupted."""
+        self.ended.set()
+        with self.left:
+            self.left.wait_for(lambda: self.working == 0)
 
     def _one(self, study: optuna.Study) -> bool:
         """One trial; False where the budget leaves none."""
