@@ -20,7 +20,7 @@ from millrace.training.data.rows import as_rows
 from millrace.training.registry import check_candidate
 from millrace.training.sample import make_job, make_use_case, training_rows
 from millrace.training.tuning.fold import Fold
-from millrace.training.tuning.judge import prepare_judge
+from millrace.training.tuning.judge import JudgeSetup, prepare_judge
 
 _TRAINER = """
 import json
@@ -344,7 +344,8 @@ def test_a_trial_with_a_fit_that_is_none_is_told_with_the_class(tmp_path: Path) 
     job = make_job(use_case, "mine", holdout=HOLDOUT)
     folds = [Fold(trained=tuple(PARTITIONS[:2]), validated=PARTITIONS[2])]
     rows = as_rows(training_rows(use_case, PARTITIONS))
-    judge = prepare_judge(job, rows, folds, folder=tmp_path, seed=7, prunes=False)
+    setup = JudgeSetup(job=job, rows=rows, folds=folds, folder=tmp_path, seed=7, prunes=False)
+    judge = prepare_judge(setup)
     with pytest.raises(TrainingError, match="no Fit") as raised:
         judge({}, report=lambda step, loss: None)
     assert raised.value.where.endswith("trainer: shop_models.trainer:Bare")

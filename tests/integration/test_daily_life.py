@@ -41,7 +41,7 @@ from millrace.step.release import release_model
 from millrace.step.training import build_training_set
 from millrace.training.data.training_set import load_training_set
 
-pytestmark = [pytest.mark.integration, pytest.mark.full]
+pytestmark = [pytest.mark.integration, pytest.mark.full, pytest.mark.timeout(900)]
 HELD, PASSES = 14, 70
 DAYS = [item.key for item in Partition("2021-01-01", "day").until(Partition("2021-01-21", "day"))]
 HOLDOUT, LATER = DAYS[-3], DAYS[-1]
@@ -118,9 +118,8 @@ def clean_day(domain: DomainSpec, key: str, *, poisoned: str = "") -> pa.Table:
     return pa.table(rows)
 
 
-@pytest.fixture(scope="module")
-def daily(tmp_path_factory: pytest.TempPathFactory) -> Daily:
-    root = tmp_path_factory.mktemp("daily")
+def install(root: Path, days: list[str]) -> Daily:
+    """An installation with clean rows and features of some days in a row."""
     shutil.copytree(ROOT / "dags" / "policies", root / "dags" / "policies")
     for folder in ("dags/domains", "dags/use_cases", "var/mlflow"):
         (root / folder).mkdir(parents=True)
@@ -128,16 +127,21 @@ def daily(tmp_path_factory: pytest.TempPathFactory) -> Daily:
     settings = Settings.load({name: str(value) for name, value in given.items()})
     lay_mlflow(settings)
     plain = tolls.make_domain(settings).model_dump(mode="json", exclude_defaults=True)
-    plain |= {"grain": "day", "first": DAYS[0], "last": DAYS[-1]}
+    plain |= {"grain": "day", "first": days[0], "last": days[-1]}
     plain["sources"]["passes"]["columns"]["told_at"] = "timestamp"
     plain["feature_tables"] = {"gate_load": plain["feature_tables"]["gate_load"]}
     (settings.dags / "domains" / "tolls.yaml").write_text(yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
     domain = load_domain(settings.dags, "tolls")
-    for key in DAYS:
+    for key in days:
         Table(settings.lake, domain.clean_table("passes")).replace(clean_day(domain, key), partition=key)
-    for key in DAYS:
+    for key in days:
         build_features(domain, key, settings=settings)
     return Daily(settings=settings, domain=domain)
+
+
+@pytest.fixture(scope="module")
+def daily(tmp_path_factory: pytest.TempPathFactory) -> Daily:
+    return install(tmp_path_factory.mktemp("daily"), DAYS)
 
 
 def test_two_weeks_of_days_are_held_out_from_clean_rows_to_releases_a_rebuild_and_an_import(

@@ -3,7 +3,8 @@
 Rules, the first that holds decides:
 
 1. Nothing scored, or too few labels have arrived: no. What cannot be measured cannot be improved on.
-2. The live metric dropped under the release's own holdout by more than `performance_drop`: yes.
+2. The live metric, of the partition or of a window of them, dropped under the release's own holdout by more than
+   `performance_drop`: yes.
 3. The release is `max_age_partitions` old: yes, unless a decision to retrain lies within `cooldown_partitions`.
 4. Else no. Drift is named beside either answer and decides nothing: it says that the world moved, not that the model
    got worse.
@@ -15,7 +16,7 @@ from dataclasses import dataclass, field
 
 from millrace.artifact import PlainValue
 from millrace.monitoring.drift import DriftReport
-from millrace.monitoring.performance import PerformanceReport, RolePerformance
+from millrace.monitoring.performance import MINIMUM_ROWS, PerformanceReport, RolePerformance, Window
 from millrace.spec.use_case import MonitoringSpec
 
 NO_RELEASE = "no_release"
@@ -72,30 +73,33 @@ def decide(
             reasons=[performance.reason or NO_RELEASE],
             cause=NO_RELEASE,
         )
-    retrain, cause, reason = _apply(monitoring, live, age, since_retrain, title)
+    window = performance.window
+    retrain, cause, reason = _apply(monitoring, live, age, since_retrain, title, window=window)
     return Decision(
         use_case=performance.use_case,
         partition=performance.partition,
         retrain=retrain,
-        reasons=[reason, *_beside(monitoring, drift, cause)],
-        numbers=_numbers(performance.metric, live, drift, age),
+        reasons=[reason, *_left_out(window), *_beside(monitoring, drift, cause)],
+        numbers=_numbers(performance.metric, live, drift, age) | _extent(window),
         release=live.release,
         cause=cause,
     )
 
 
 def _apply(
-    monitoring: MonitoringSpec, live: RolePerformance, age: int, since_retrain: int | None, title: str
+    monitoring: MonitoringSpec,
+    live: RolePerformance,
+    age: int,
+    since_retrain: int | None,
+    title: str,
+    *,
+    window: Window | None,
 ) -> tuple[bool, str, str]:
     if not live.sufficient or live.value is None or live.holdout is None or live.drop is None:
-        return (
-            False,
-            "insufficient_labels",
-            f"Too few labels to conclude anything: {live.rows} rows on {live.days} days.",
-        )
-    figures = (
-        f"{title} {live.value:.4g} (95 % interval {live.low:.4g} to {live.high:.4g}), {live.holdout:.4g} on its holdout"
-    )
+        return False, "insufficient_labels", f"Too few labels to conclude anything: {_labels(live, window)}."
+    on = f" on {window.told}" if window else ""
+    interval = f"95 % interval {live.low:.4g} to {live.high:.4g}"
+    figures = f"{title} {live.value:.4g} ({interval}){on}, {live.holdout:.4g} on its holdout"
     limit = monitoring.performance_drop
     if live.drop > limit:
         return True, "drop", f"{figures}: worse by {live.drop:.4g}, more than {limit:g}."
@@ -107,6 +111,26 @@ def _apply(
             return False, "none", f"{held}. {old}, but only {ago} have passed."
         return True, "age", f"{old}, {monitoring.max_age_partitions} is the limit. {held}."
     return False, "none", f"{held}. {old}."
+
+
+def _labels(live: RolePerformance, window: Window | None) -> str:
+    found = f"{live.rows} rows on {live.days} days"
+    if window is None:
+        return found
+    days = f" on {window.least_days} days" if window.least_days else ""
+    return f"{found}, {window.told}; it takes {MINIMUM_ROWS} rows{days}"
+
+
+def _left_out(window: Window | None) -> list[str]:
+    """What of a window another release answered."""
+    if window is None or not window.elsewhere:
+        return []
+    partitions = "1 partition" if window.elsewhere == 1 else f"{window.elsewhere} partitions"
+    return [f"Rows of {partitions} that another release scored are left out."]
+
+
+def _extent(window: Window | None) -> dict[str, float]:
+    return {"window": float(window.partitions), "partitions": float(window.measured)} if window else {}
 
 
 def _difference(drop: float, limit: float) -> str:

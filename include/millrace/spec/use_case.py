@@ -124,6 +124,11 @@ def _with_texts(given: Any, *, deep: bool) -> Any:
 
 
 Crossing = Annotated[list[ColumnName], Field(min_length=2, max_length=3)]
+Count = Annotated[int, Field(strict=True, ge=1, le=366)]
+
+
+def _is_unset(value: object) -> bool:
+    return value is None
 
 
 class EvaluationSpec(Spec):
@@ -135,6 +140,8 @@ class EvaluationSpec(Spec):
             class against the rest, the mean of all) for multiclass, `rmse` for regression.
         holdout_partitions: how many of the last partitions are kept back; training sees none of them, nor a label that
             became known after the first of them began.
+        validation_partitions: how many a fold of a search predicts and early stopping keeps back; none: as many as are
+            held out.
         bootstrap: rounds of the day-block bootstrap.
         slices: columns whose values are reported apart, and lists of two or three that are crossed. Features, or any
             other column of the entity's clean rows.
@@ -145,12 +152,18 @@ class EvaluationSpec(Spec):
 
     split: Literal["time"] = "time"
     metric: Literal["auc", "log_loss", "rmse"] = "auc"
-    holdout_partitions: Annotated[int, Field(strict=True, ge=1, le=366)] = 1
+    holdout_partitions: Count = 1
+    validation_partitions: Count | None = Field(default=None, exclude_if=_is_unset)
     bootstrap: Annotated[int, Field(ge=50, le=5000)] = 200
     slices: list[ColumnName | Crossing] = []
     sensitive: list[ColumnName] = []
     beta: Annotated[float, Field(gt=0, le=10)] = 1.0
     value: ValueSpec | None = None
+
+    @property
+    def validated(self) -> int:
+        """How many partitions a fold of a search predicts and early stopping keeps back."""
+        return self.validation_partitions or self.holdout_partitions
 
     @property
     def crossings(self) -> list[tuple[str, ...]]:
@@ -194,6 +207,8 @@ class MonitoringSpec(Spec):
         drift_psi: population stability index over which a feature counts as drifted.
         drift_share: share of drifted features over which drift is named as a reason (alone it never retrains).
         performance_drop: drop of the metric against the release's own holdout that asks for retraining.
+        window_partitions: how many partitions, through the one looked at, live performance is measured on; none: as
+            many as are held out.
         max_age_partitions: partitions after which a release is stale and is trained again (0: never).
         cooldown_partitions: partitions after a decision to retrain in which only a drop asks again.
         shadow_first: whether the first release is scored along, for comparison.
@@ -208,6 +223,7 @@ class MonitoringSpec(Spec):
     drift_psi: Annotated[float, Field(gt=0)] = 0.2
     drift_share: Annotated[float, Field(ge=0, le=1)] = 0.5
     performance_drop: Annotated[float, Field(ge=0)] = 0.01
+    window_partitions: Count | None = Field(default=None, exclude_if=_is_unset)
     max_age_partitions: Annotated[int, Field(ge=0)] = 3
     cooldown_partitions: Annotated[int, Field(ge=0)] = 0
     shadow_first: bool = True
@@ -265,6 +281,11 @@ class UseCaseSpec(Spec):
         if not text.strip():
             raise ValueError("say what is predicted, and what for: it opens the model card")
         return text
+
+    @property
+    def window(self) -> int:
+        """How many partitions live performance is measured on."""
+        return self.monitoring.window_partitions or self.evaluation.holdout_partitions
 
     @property
     def predictions_asset(self) -> str:

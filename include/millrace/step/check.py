@@ -18,7 +18,7 @@ from millrace.spec import (
     load_use_case,
 )
 from millrace.spec.audit import find_unknown_audited
-from millrace.spec.holdout import find_short_holdout
+from millrace.spec.holdout import find_odd_windows, find_short_holdout
 from millrace.spec.wiring import find_doubled, find_unwatched
 
 
@@ -91,7 +91,7 @@ def check_use_case(name: str, *, settings: Settings) -> list[str]:
     faults += _engine_faults(use_case)
     faults += [str(fault) for fault in find_leaks(use_case, domain)]
     faults += [str(fault) for fault in find_unknown_audited(use_case, domain)]
-    faults += [str(fault) for fault in find_short_holdout(use_case, domain)]
+    faults += [str(fault) for fault in (*find_short_holdout(use_case, domain), *find_odd_windows(use_case, domain))]
     if fault := fairlearn_fault(use_case):
         faults.append(str(fault))
     policy = load_policy(settings.dags, use_case.tier)

@@ -42,6 +42,7 @@ from millrace.monitoring.reference import (
 from millrace.package import Package
 from millrace.settings import Settings
 from millrace.spec import DomainSpec, UseCaseSpec, load_domain
+from millrace.step.live_window import read_live_rows
 from millrace.step.released import released_spec, require_same_question
 
 if TYPE_CHECKING:
@@ -138,6 +139,9 @@ def measure_performance(
 ) -> PerformanceReport:
     """Measure what scored a partition on the labels joined to it, each release beside its own holdout.
 
+    With `monitoring.window_partitions` above 1 the rows are those of the last partitions through it that what was
+    live in it scored, with the labels known by its end.
+
     Where the first release itself is live, it stands for the shadow too.
 
     Args:
@@ -150,15 +154,18 @@ def measure_performance(
     _, release = _live(use_case, partition, settings)
     if release is None:
         return dataclasses.replace(base, reason=NO_RELEASE)
-    joined = read_labelled(use_case, partition, lake=settings.lake)
-    live = _measure_role(use_case, domain, of_role(joined, LIVE), LIVE, release, settings=settings)
+    joined, window = read_live_rows(use_case, domain, partition, release, settings=settings)
+    least = window.least_days if window else 0
+    rows = of_role(joined, LIVE)
+    live = _measure_role(use_case, domain, rows, LIVE, release, settings=settings, least_days=least)
     shadow = None
     if _first_is_live(use_case, release, settings):
         shadow = dataclasses.replace(live, role=SHADOW)
     elif (rows := of_role(joined, SHADOW)).num_rows:
         first = Releases(settings).get(use_case, main_release(rows) or 0)
-        shadow = _measure_role(use_case, domain, rows, SHADOW, first, settings=settings)
-    report = dataclasses.replace(base, live=live, shadow=shadow, reason="" if joined.num_rows else "no_labels")
+        shadow = _measure_role(use_case, domain, rows, SHADOW, first, settings=settings, least_days=least)
+    reason = "" if joined.num_rows else "no_labels"
+    report = dataclasses.replace(base, live=live, shadow=shadow, reason=reason, window=window)
     MonitorResults(settings).put(use_case.name, partition, "performance", report.to_dict())
     return report
 
@@ -255,7 +262,14 @@ def measure_live_gain(
 
 
 def _measure_role(
-    use_case: UseCaseSpec, domain: DomainSpec, rows: pa.Table, role: str, release: Release, *, settings: Settings
+    use_case: UseCaseSpec,
+    domain: DomainSpec,
+    rows: pa.Table,
+    role: str,
+    release: Release,
+    *,
+    settings: Settings,
+    least_days: int,
 ) -> RolePerformance:
     from millrace.evaluation.evidence import load_evidence
     from millrace.evaluation.finding import Estimate
@@ -275,6 +289,7 @@ def _measure_role(
         high=found.high,
         holdout=load_evidence(release.evidence, settings).challenger_score.metrics[metric].value,
         direction=direction_of(metric),
+        least_days=least_days,
     )
 
 

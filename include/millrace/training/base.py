@@ -36,7 +36,7 @@ class TrainingData:
             `block_rows` is set it is a read-only file mapped into memory, larger than what may be held at once.
         target: float32 label of each row; for multiclass the place of the class in `classes`.
         weight: float32 weight of each row; None where all count the same.
-        recent: rows of the last training partition, which early stopping keeps back.
+        recent: rows of the last training partition, or partitions, which early stopping keeps back.
         encoder: what encoded them.
         problem: `binary`, `multiclass` or `regression`.
         classes: number of classes; 0 for a regression.

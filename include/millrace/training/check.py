@@ -132,25 +132,40 @@ def check_early_stopping(
     partitions: Sequence[str],
     problem: str,
     *,
+    kept: int = 1,
     classes: Sequence[str] = (),
     where: str,
 ) -> None:
-    """Refuse early stopping where the last partition, kept back, or what is left without it teaches nothing.
+    """Refuse early stopping where the last partitions, kept back, or what is left without them teaches nothing.
+
+    Args:
+        kept: how many are kept back.
 
     Raises:
-        TrainingError: one partition only, one class in either part, a constant target in what is left, or a class
-            that is in the last one alone.
+        TrainingError: no partition beside those, one class in either part, a constant target in what is left, or a
+            class that is in those kept back alone.
     """
+    several = kept > 1
+    if several and len(partitions) <= kept:
+        raise TrainingError(
+            f"early stopping keeps {kept} partitions back, and of {len(partitions)}, {partitions[0]} to "
+            f"{partitions[-1]}, none is left to train on",
+            where=where,
+            remedy=f"train on {kept + 1} partitions or more, lower evaluation.validation_partitions, or set "
+            "early_stopping: 0",
+        )
     halves = [target[recent], target[~recent]]
     # A network or a forest of one value learns nothing, however the kept-back rows vary.
     taught = halves if problem != "regression" else halves[1:]
     vain = len(partitions) < 2 or any((half == half[0]).all() for half in taught)
     absent = [] if vain else _absent(halves[1], problem, classes)
     if vain or absent:
-        why = f": before it, no row is of {', '.join(map(repr, absent))}" if absent else ""
+        last, those = (f"last {kept}", "those alone have") if several else ("last", "that one alone has")
+        before = "them" if several else "it"
+        why = f": before {before}, no row is of {', '.join(map(repr, absent))}" if absent else ""
         raise TrainingError(
-            f"early stopping keeps the last of the partitions {', '.join(partitions)} back, and what is left of them "
-            f"or that one alone has nothing to learn from{why}",
+            f"early stopping keeps the {last} of the partitions {', '.join(partitions)} back, and what is left of them "
+            f"or {those} nothing to learn from{why}",
             where=where,
             remedy="train on more partitions, or set early_stopping: 0",
         )

@@ -1,8 +1,9 @@
 """Parameters of the trainers, closed and checked without importing any library.
 
 Names are those of the library, except where one word means the same for all: `rounds` or `epochs`, `learning_rate`,
-`early_stopping` (rounds or epochs without a gain on the last training partition, which is then kept out of the fit;
-0: a fixed number) and `threads` (recorded, because another number of threads may give another model).
+`early_stopping` (rounds or epochs without a gain on the last training partition, or on the last
+`evaluation.validation_partitions`, which are then kept out of the fit; 0: a fixed number) and `threads` (recorded,
+because another number of threads may give another model).
 """
 
 from __future__ import annotations

@@ -104,9 +104,10 @@ A row is never scored twice by one release on the same features. Without a relea
 def monitor(use_case: UseCaseSpec) -> str:
     """What the monitoring DAG does and what to press."""
     rules = use_case.monitoring
+    window = f" over the last {use_case.window} partitions" if use_case.window > 1 else ""
     return f"""### {use_case.name}: monitoring
 Joins the labels known by the partition's end, measures drift against the release's own reference and the live
-{use_case.evaluation.metric}, and decides whether to train again.
+{use_case.evaluation.metric}{window}, and decides whether to train again.
 
 A drop of more than {rules.performance_drop} against the release's holdout asks for training; so does a release older
 than {rules.max_age_partitions} partitions. Drift alone is named, and never retrains.

@@ -56,9 +56,11 @@ class MeasurePerformanceOperator(UseCaseOperator):
         """Return the metric by role."""
         from millrace.step.monitoring import measure_performance
 
-        use_case = self.use_case_spec()
-        report = measure_performance(use_case, self.domain_spec(), self.partition_key(), settings=self.settings)
+        use_case, domain = self.use_case_spec(), self.domain_spec()
+        report = measure_performance(use_case, domain, self.partition_key(), settings=self.settings)
         self.note_tables(use_case.table("labelled"), partition=self.partition_key())
+        if use_case.window > 1:
+            self.note_tables(use_case.table("predictions"), domain.clean_table(use_case.entity.source))
         self.lineage.outputs.append(document("report", f"{self.use_case}/performance/{self.partition}"))
         return report.to_dict()
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from millrace.monitoring.decision import NO_RELEASE, Decision, decide
 from millrace.monitoring.drift import DriftReport
-from millrace.monitoring.performance import LabelReport, PerformanceReport, RolePerformance, judge_role
+from millrace.monitoring.performance import LabelReport, PerformanceReport, RolePerformance, Window, judge_role
 from millrace.spec import MonitoringSpec
 
 SPEC = MonitoringSpec(performance_drop=0.01, max_age_partitions=3, drift_share=0.5)
@@ -89,6 +89,53 @@ def test_too_few_labels_are_no_ground_to_retrain_however_old_the_release_is() ->
         found = decision(live, age=99)
         assert not found.retrain
         assert found.cause == "insufficient_labels"
+
+
+WINDOW = Window(partitions=14, measured=9, first="2013-05-03", last="2013-05-11", elsewhere=5, least_days=5)
+
+
+def windowed(live: RolePerformance, window: Window) -> Decision:
+    report = PerformanceReport(use_case="u", partition="2013-05-11", metric="auc", live=live, window=window)
+    assert PerformanceReport.from_dict(report.to_dict()) == report
+    return decide(SPEC, DRIFT, report, age=1, since_retrain=None, title="AUC")
+
+
+def test_a_window_is_said_in_sentence_and_numbers_and_so_is_what_is_left_out() -> None:
+    found = windowed(role(0.70), WINDOW)
+    assert (found.retrain, found.cause) == (True, "drop")
+    assert found.reasons == [
+        "AUC 0.7 (95 % interval 0.68 to 0.72) on 9 of 14 partitions, 2013-05-03 to 2013-05-11, 0.72 on its holdout: "
+        "worse by 0.02, more than 0.01.",
+        "Rows of 5 partitions that another release scored are left out.",
+    ]
+    assert (found.numbers["window"], found.numbers["partitions"]) == (14.0, 9.0)
+    whole = windowed(role(0.72), dataclasses.replace(WINDOW, measured=14, elsewhere=0))
+    assert " on 14 partitions, 2013-05-03 to 2013-05-11, " in whole.reasons[0]
+    assert len(whole.reasons) == 1
+
+
+def test_a_window_of_too_few_days_concludes_nothing_and_says_what_it_takes() -> None:
+    def live(days: int, rows: int = 900) -> RolePerformance:
+        return judge_role(
+            "live", 1, rows=rows, days=days, value=0.5, low=0.4, high=0.6, holdout=0.72, direction=1, least_days=5
+        )
+
+    found = windowed(live(4), dataclasses.replace(WINDOW, measured=4))
+    assert (found.retrain, found.cause) == (False, "insufficient_labels")
+    assert found.reasons[0] == (
+        "Too few labels to conclude anything: 900 rows on 4 days, 4 of 14 partitions, 2013-05-03 to 2013-05-11; "
+        "it takes 200 rows on 5 days."
+    )
+    assert windowed(live(5), WINDOW).retrain
+    assert windowed(live(0, 0), Window(partitions=3)).reasons == [
+        "Too few labels to conclude anything: 0 rows on 0 days, 0 of 3 partitions; it takes 200 rows."
+    ]
+
+
+def test_a_report_without_a_window_has_the_form_it_always_had() -> None:
+    report = PerformanceReport(use_case="u", partition="p", metric="auc", live=role())
+    assert set(report.to_dict()) == {"use_case", "partition", "metric", "live", "shadow", "reason"}
+    assert set(decision(role()).numbers).isdisjoint({"window", "partitions"})
 
 
 def test_where_nothing_scored_the_answer_is_no() -> None:

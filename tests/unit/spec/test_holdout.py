@@ -16,8 +16,8 @@ from millrace.errors import TrainingError
 from millrace.package import TrainingRecord
 from millrace.settings import Settings
 from millrace.spec import DomainSpec, UseCaseSpec
-from millrace.spec.holdout import find_short_holdout, held_out, span
-from millrace.spec.use_case import EvaluationSpec
+from millrace.spec.holdout import find_odd_windows, find_short_holdout, held_out, span
+from millrace.spec.use_case import EvaluationSpec, MonitoringSpec
 from millrace.step.candidate import open_job
 from millrace.step.column_use import _held_out
 from millrace.training import TrainingJob, assemble_training_set
@@ -82,6 +82,71 @@ def test_days_that_are_too_few_are_found_with_key_and_remedy(count: int, told: s
         assert fault.where.endswith("evaluation.holdout_partitions")
         assert "7 or more" in fault.remedy
     assert find_short_holdout(holding(count), make_domain()) == []
+
+
+def test_windows_are_as_long_as_the_holdout_unless_the_use_case_says_otherwise() -> None:
+    assert (holding(1).window, holding(1).evaluation.validated) == (1, 1)
+    assert (holding(14).window, holding(14).evaluation.validated) == (14, 14)
+    said = holding(14, monitoring=MonitoringSpec(window_partitions=28))
+    assert (said.window, said.evaluation.validated) == (28, 14)
+    assert EvaluationSpec(holdout_partitions=14, validation_partitions=7).validated == 7
+
+
+def test_a_window_that_nobody_said_stands_in_no_spec_and_one_that_is_said_in_each() -> None:
+    """Digests of specs are those of before the keys were known."""
+    unsaid = UseCaseSpec.model_validate(holding(14).model_dump(mode="json"))
+    assert "validation_partitions" not in unsaid.model_dump_json() + unsaid.evaluation.model_dump_json()
+    assert "window_partitions" not in unsaid.model_dump()["monitoring"]
+    said = holding(14, monitoring=MonitoringSpec(window_partitions=28))
+    again = UseCaseSpec.model_validate(said.model_dump(mode="json"))
+    assert (again, again.window) == (said, 28)
+
+
+@pytest.mark.parametrize("count", [0, 367, True, "3"])
+def test_a_window_that_none_can_mean_is_refused(count: object) -> None:
+    for model, key in ((EvaluationSpec, "validation_partitions"), (MonitoringSpec, "window_partitions")):
+        with pytest.raises(ValidationError, match=key):
+            model.model_validate({key: count})
+
+
+@pytest.mark.parametrize(("count", "told"), [(1, "never asks for training"), (6, "on 6 days"), (7, ""), (None, "")])
+def test_a_live_window_of_too_few_days_is_found(count: int | None, told: str) -> None:
+    use_case = holding(14, monitoring=MonitoringSpec(window_partitions=count), min_training_partitions=28)
+    found = find_odd_windows(use_case, by_day())
+    assert [told in str(fault) for fault in found] == ([True] if told else [])
+    assert all(fault.where.endswith("monitoring.window_partitions") for fault in found)
+    assert find_odd_windows(use_case, make_domain()) == []
+
+
+SPACE = {"max_depth": {"type": "int", "low": 2, "high": 4}}
+
+
+@pytest.mark.parametrize(
+    ("candidate", "needed", "why"),
+    [
+        ({}, 1, ""),
+        ({"params": {"early_stopping": 3}}, 15, "early stopping keeps 14 back"),
+        ({"tuning": {"space": SPACE, "gap": 2}}, 17, "a fold predicts 14, after a gap of 2"),
+        (
+            {"tuning": {"space": SPACE}, "params": {"early_stopping": 3}},
+            29,
+            "a fold predicts 14; early stopping keeps 14 back",
+        ),
+    ],
+)
+def test_a_candidate_that_a_first_run_would_refuse_is_found(candidate: dict[str, Any], needed: int, why: str) -> None:
+    plain = make_use_case(mine={"trainer": "xgboost", **candidate})
+
+    def find(count: int, fewest: int) -> list[str]:
+        evaluation = EvaluationSpec(holdout_partitions=count)
+        changed = plain.model_copy(update={"evaluation": evaluation, "min_training_partitions": fewest})
+        return [str(fault) for fault in find_odd_windows(changed, by_day())]
+
+    assert find(14, needed) == find(1, 1) == []
+    if needed > 1:
+        (told,) = find(14, needed - 1)
+        assert f"candidate 'mine' takes {needed} partitions before the holdout: {why}; a run may have" in told
+        assert f"min_training_partitions: {needed}" in told
 
 
 def test_a_window_that_leaves_too_little_to_train_on_is_refused_before_anything_is_computed(tmp_path: Path) -> None:

@@ -64,7 +64,13 @@ def encode_rows(
     check_variety(found.target, use_case.problem, classes=use_case.classes, where=job.table)
     if getattr(trainer.params, "early_stopping", 0):
         check_early_stopping(
-            found.target, found.recent, partitions, use_case.problem, classes=use_case.classes, where=job.table
+            found.target,
+            found.recent,
+            partitions,
+            use_case.problem,
+            kept=use_case.evaluation.validated,
+            classes=use_case.classes,
+            where=job.table,
         )
     return TrainingData(
         matrix=found.matrix,
@@ -149,7 +155,7 @@ def _encode(
         matrix=matrix.whole(),
         target=target,
         weight=row_weights(use_case, job.spec, target, own, where=job.table),
-        recent=np.arange(count) >= count - list(rows.sizes.values())[-1] if count else np.zeros(0, bool),
+        recent=np.arange(count) >= count - sum(list(rows.sizes.values())[-use_case.evaluation.validated :]),
         block_rows=matrix.block_rows,
     )
 

@@ -14,13 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from millrace.training.data.rows import TrainingRows
 from millrace.training.isolation.environment import Environment
 from millrace.training.isolation.worker_process import Place, error_of, own_code, prepare_place
 from millrace.training.job import TrainingJob
 from millrace.training.run import StopFitError, go_on
-from millrace.training.tuning.fold import Fold
-from millrace.training.tuning.judge import Judged, Report
+from millrace.training.tuning.judge import Judged, JudgeSetup, Report
 from millrace.training.tuning.judge_process import GONE, JudgeProcess, Told, take
 from millrace.training.tuning.judge_worker import SEARCH
 
@@ -29,25 +27,12 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def judge_isolated(
-    job: TrainingJob,
-    rows: TrainingRows,
-    folds: list[Fold],
-    *,
-    folder: Path,
-    seed: int,
-    prunes: bool,
-    environment: Environment,
-    stop: Callable[[], bool] = go_on,
+    setup: JudgeSetup, *, environment: Environment, stop: Callable[[], bool] = go_on
 ) -> Iterator[IsolatedJudge]:
     """A judge whose fits run in another environment, with the code that runs here; the process ends with the search.
 
     Args:
-        job: with the parameters of the spec.
-        rows: those before the holdout.
-        folds: how they are split.
-        folder: for rows and large temporary files.
-        seed: of every fit.
-        prunes: whether trials that fall behind are given up.
+        setup: what it is made of.
         environment: what `build_environment` gave.
         stop: asked while folds are encoded; True ends that at once.
 
@@ -55,11 +40,14 @@ def judge_isolated(
         SpecError, FeatureError, TrainingError: as `prepare_judge`; also where the process ends by itself.
         StopFitError: `stop` said so.
     """
+    folder = setup.folder
     place = Place(python=environment.python, code=own_code(), folder=folder / "worker", store=folder)
-    prepare_place(job.to_bytes(), rows, place)
-    plan = {"folds": [dataclasses.asdict(fold) for fold in folds], "seed": seed, "prunes": prunes}
-    (place.folder / SEARCH).write_bytes(json.dumps(plan).encode())
-    judge = IsolatedJudge(job, place, stop)
+    prepare_place(setup.job.to_bytes(), setup.rows, place)
+    folds = [dataclasses.asdict(fold) for fold in setup.folds]
+    (place.folder / SEARCH).write_bytes(
+        json.dumps({"folds": folds, "seed": setup.seed, "prunes": setup.prunes}).encode()
+    )
+    judge = IsolatedJudge(setup.job, place, stop)
     try:
         judge.start()
         yield judge

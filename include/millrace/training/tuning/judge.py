@@ -33,6 +33,27 @@ Report = Callable[[int, float], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeSetup:
+    """What a judge is made of, wherever it judges.
+
+    Attributes:
+        job: the candidate, with the parameters of the spec.
+        rows: those before the holdout.
+        folds: how they are split.
+        folder: for rows and large temporary files.
+        seed: of every fit.
+        prunes: whether trials that fall behind are given up, so that losses are watched.
+    """
+
+    job: TrainingJob
+    rows: TrainingRows
+    folds: list[Fold]
+    folder: Path
+    seed: int
+    prunes: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
     """The outcome of a trial.
 
@@ -214,22 +235,14 @@ class Judge:
         return dataclasses.replace(data.train, cache=self._caches[number], watch=watch)
 
 
-def prepare_judge(
-    job: TrainingJob, rows: TrainingRows, folds: list[Fold], *, folder: Path, seed: int, prunes: bool
-) -> Judge:
-    """A judge with its folds encoded.
-
-    Args:
-        job: with the parameters of the spec.
-        rows: those before the holdout.
-        folds: how they are split.
-        folder: for large temporary files.
-        seed: of every fit.
-        prunes: whether trials that fall behind are given up, so that losses are watched.
-    """
+def prepare_judge(setup: JudgeSetup) -> Judge:
+    """A judge with its folds encoded."""
+    job, folder = setup.job, setup.folder
     trainer = build_trainer(job.spec.trainer, merged(job.values, {"checkpoint_every": 0}), where=job.where)
-    data = [encode_fold(job, rows, fold, trainer, folder=folder / f"fold-{fold.validated}") for fold in folds]
-    return Judge(job, data, folder=folder, seed=seed, prunes=prunes)
+    data = [
+        encode_fold(job, setup.rows, fold, trainer, folder=folder / f"fold-{fold.validated}") for fold in setup.folds
+    ]
+    return Judge(job, data, folder=folder, seed=setup.seed, prunes=setup.prunes)
 
 
 def rounds_of(params: TrainerParams) -> int:

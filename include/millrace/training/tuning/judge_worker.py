@@ -26,7 +26,7 @@ from millrace.training.data.rows import as_rows, open_rows
 from millrace.training.job import TrainingJob
 from millrace.training.run import StopFitError
 from millrace.training.tuning.fold import Fold
-from millrace.training.tuning.judge import Judge, prepare_judge
+from millrace.training.tuning.judge import Judge, JudgeSetup, prepare_judge
 from millrace.training.worker import JOB, ROWS
 
 log = logging.getLogger(__name__)
@@ -135,9 +135,12 @@ def described(error: BaseException, *, where: str) -> dict[str, str]:
 def _prepare(folder: Path) -> Judge:
     job = TrainingJob.from_bytes((folder / JOB).read_bytes(), where=folder / JOB)
     search = json.loads((folder / SEARCH).read_bytes())
-    folds = [Fold(trained=tuple(fold["trained"]), validated=fold["validated"]) for fold in search["folds"]]
+    folds = [Fold.of(plain) for plain in search["folds"]]
     rows = as_rows(open_rows(folder / ROWS).table)
-    return prepare_judge(job, rows, folds, folder=folder / "folds", seed=search["seed"], prunes=search["prunes"])
+    setup = JudgeSetup(
+        job=job, rows=rows, folds=folds, folder=folder / "folds", seed=search["seed"], prunes=search["prunes"]
+    )
+    return prepare_judge(setup)
 
 
 def _listen(trials: Mapping[int, Trial], begin: Callable[[Told], None]) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from time import monotonic
 from typing import Any
 
 import optuna
@@ -63,7 +63,7 @@ class _Runner:
 
     def __init__(self, search: Search, judge: Judging, stop: Callable[[], bool]) -> None:
         self.search, self.judge, self.asked = search, judge, stop
-        self.until = time.monotonic() + search.seconds
+        self.until = monotonic() + search.seconds
         self.asking, self.keeping = threading.Lock(), threading.Lock()
         self.ended = threading.Event()
         self.working, self.left = 0, threading.Condition()
@@ -121,7 +121,7 @@ class _Runner:
             self.kept.add_trial(study.get_trials(deepcopy=False)[trial.number])
 
     def _late(self) -> bool:
-        return time.monotonic() >= self.until
+        return monotonic() >= self.until
 
     def ends(self) -> bool:
         """Whether a running trial shall end."""
@@ -153,7 +153,7 @@ class _Trial:
                 raise _PrunedError("the trial fell behind")
 
         def stop() -> bool:
-            if late and time.monotonic() >= self.runner.until:
+            if late and monotonic() >= self.runner.until:
                 raise _LateError(LATE)
             return self.runner.ends()
 

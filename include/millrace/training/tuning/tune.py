@@ -23,7 +23,7 @@ from millrace.training.job import TrainingJob
 from millrace.training.registry import build_trainer
 from millrace.training.run import Curves, go_on
 from millrace.training.tuning.fold import Fold, time_folds
-from millrace.training.tuning.judge import Judge, Judging, prepare_judge
+from millrace.training.tuning.judge import Judge, JudgeSetup, Judging, prepare_judge
 from millrace.training.tuning.search_space import changes, check_space, start_values
 
 log = logging.getLogger(__name__)
@@ -93,9 +93,7 @@ class Search:
 class OpenJudge(Protocol):
     """Makes what judges trials, for as long as a search lasts."""
 
-    def __call__(
-        self, job: TrainingJob, rows: TrainingRows, folds: list[Fold], *, folder: Path, seed: int, prunes: bool
-    ) -> AbstractContextManager[Judging]:
+    def __call__(self, setup: JudgeSetup) -> AbstractContextManager[Judging]:
         """As `prepare_judge`."""
         ...
 
@@ -209,14 +207,14 @@ def tune(
         search = optuna_study.resume(study, search)
         if optuna_study.is_open(study, search):
             prunes = search.tuning.pruner != "none"
+            setup = JudgeSetup(job=job, rows=rows, folds=folds, folder=folder, seed=seed, prunes=prunes)
             if judging is not None:
-                with judging(job, rows, folds, folder=folder, seed=seed, prunes=prunes) as there:
+                with judging(setup) as there:
                     optuna_search.search_here(search, there, stop=stop)
             else:
                 if spread is not None:
                     optuna_study.enqueue_start(study, search)
-                judge = prepare_judge(job, rows, folds, folder=folder, seed=seed, prunes=prunes)
-                (spread or optuna_search.search_here)(search, judge, stop=stop)
+                (spread or optuna_search.search_here)(search, prepare_judge(setup), stop=stop)
         trials = optuna_study.read_trials(study, search.space)
         importance = optuna_study.weigh(study, search.space)
     best = _best(trials, search)
@@ -249,9 +247,11 @@ def plan_search(job: TrainingJob, rows: TrainingRows, *, storage: str, seed: int
         raise SpecError("the candidate has no `tuning`", where=job.where, remedy="say what to search, or train it")
     check_space(job.spec, where=job.where)
     trainer = build_trainer(job.spec.trainer, job.values, where=job.where)
-    needed = 2 if getattr(trainer.params, "early_stopping", 0) or "early_stopping" in tuning.space else 1
-    folds = time_folds(rows.partitions, tuning, needed=needed, where=job.where)
-    metric = job.use_case.evaluation.metric
+    evaluation = job.use_case.evaluation
+    metric, predicted = evaluation.metric, evaluation.validated
+    stops = getattr(trainer.params, "early_stopping", 0) or "early_stopping" in tuning.space
+    needed = predicted + 1 if stops else 1
+    folds = time_folds(rows.partitions, tuning, needed=needed, predicted=predicted, where=job.where)
     library = f"{trainer.library.name} {trainer.library.version}"
     if job.lock:
         library = digest_of(canonical_lock(job.lock))
@@ -281,7 +281,7 @@ def _inputs(job: TrainingJob, rows: TrainingRows, folds: list[Fold], library: st
             "metric": job.use_case.evaluation.metric,
             "candidate": {**searched, "params": job.values, "space": spec["tuning"]["space"]},
             "functions": dict(job.functions),
-            "folds": [[list(fold.trained), fold.validated] for fold in folds],
+            "folds": [fold.described() for fold in folds],
             "rows": rows.digest,
             "library": library,
             "code": code_digest(job.spec.trainer),

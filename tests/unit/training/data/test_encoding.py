@@ -166,3 +166,31 @@ def test_rows_of_a_later_partition_are_encoded_with_what_was_learned_before(tmp_
     assert (matrix[:, data.encoder.names.index("kind")] == data.encoder.columns[2].unseen).all()
     assert target.tolist() == later.column("label").to_pylist()
     assert weight is None
+
+
+def stopping(kept: int) -> UseCaseSpec:
+    params = {"trainer": "xgboost", "params": {"rounds": 3, "early_stopping": 2}}
+    use_case = make_use_case(mine=params)
+    evaluation = use_case.evaluation.model_copy(update={"validation_partitions": kept})
+    return use_case.model_copy(update={"evaluation": evaluation})
+
+
+@pytest.mark.parametrize("kept", [1, 2, 3])
+def test_early_stopping_keeps_the_last_partitions_back_as_many_as_the_use_case_says(kept: int, tmp_path: Path) -> None:
+    months = ["2020-01", "2020-02", "2020-03", "2020-04"]
+    table = training_rows(stopping(kept), months, 50)
+    found = encode(stopping(kept), table, tmp_path, "mine")
+    recent = [month in months[-kept:] for month in table.column("partition").to_pylist()]
+    assert found.recent.tolist() == recent
+
+
+def test_early_stopping_that_leaves_no_partition_to_train_on_says_how_many_it_takes(tmp_path: Path) -> None:
+    table = training_rows(stopping(2), MONTHS, 50)
+    told = "keeps 2 partitions back, and of 2, 2020-01 to 2020-02, none is left to train on"
+    with pytest.raises(TrainingError, match=told) as caught:
+        encode(stopping(2), table, tmp_path, "mine")
+    assert caught.value.remedy.startswith("train on 3 partitions or more, lower evaluation.validation_partitions")
+    label = np.where(np.array(table.column("partition").to_pylist()) == "2020-02", 1.0, table.column("label"))
+    table = table.set_column(table.column_names.index("label"), "label", pa.array(label))
+    with pytest.raises(TrainingError, match="keeps the last of the partitions 2020-01, 2020-02 back"):
+        encode(stopping(1), table, tmp_path, "mine")

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -128,6 +128,13 @@ def running(folder: Path) -> list[str]:
     return found
 
 
+def wait_for(look: Callable[[], bool]) -> None:
+    end = time.monotonic() + 120
+    while not look():
+        assert time.monotonic() < end, "it did not come"
+        time.sleep(0.05)
+
+
 def train_long(folder: Path) -> None:
     job, rows = case(**LONG)
     train_isolated(
@@ -140,16 +147,11 @@ def test_the_worker_dies_with_the_task_and_the_next_one_goes_on_from_its_checkpo
     task = multiprocessing.get_context("spawn").Process(target=train_long, args=(tmp_path,))
     task.start()
     checkpoints = tmp_path / "run" / "worker"
-    end = time.monotonic() + 60
-    while not list(checkpoints.glob("*.checkpoint")) and time.monotonic() < end:
-        time.sleep(0.05)
+    wait_for(lambda: bool(list(checkpoints.glob("*.checkpoint"))))
     assert running(tmp_path)
     os.kill(int(task.pid or 0), signal.SIGKILL)
     task.join()
-    end = time.monotonic() + 60
-    while running(tmp_path) and time.monotonic() < end:
-        time.sleep(0.05)
-    assert not running(tmp_path)
+    wait_for(lambda: not running(tmp_path))
 
     done = max(int(path.stem) for path in checkpoints.glob("*.checkpoint"))
     assert done >= 20

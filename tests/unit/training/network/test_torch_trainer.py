@@ -122,7 +122,11 @@ def test_two_workers_of_a_group_end_in_one_network(tmp_path: Path) -> None:
         )
         for rank in range(2)
     ]
-    found = [json.loads(worker.communicate(timeout=120)[0].splitlines()[-1]) for worker in workers]
+    try:
+        found = [json.loads(worker.communicate(timeout=280)[0].splitlines()[-1]) for worker in workers]
+    finally:
+        for worker in workers:
+            worker.kill()
     assert found[0] == found[1]
     losses = [value for _, value in found[0][1]]
     assert losses[-1] < losses[0]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +39,55 @@ def test_every_fold_trains_before_the_gap_and_predicts_after_it(count: int, fold
         place = partitions.index(fold.validated)
         assert list(fold.trained) == partitions[: place - gap]
         assert len(fold.trained) >= needed
+
+
+@given(st.integers(1, 9), st.integers(1, 4), st.integers(0, 2), st.integers(1, 3), st.integers(2, 4))
+def test_folds_of_several_partitions_lie_side_by_side_and_end_with_the_last(
+    count: int, folds: int, gap: int, needed: int, predicted: int
+) -> None:
+    partitions = MONTHS[:count]
+    room = (count - needed - gap) // predicted
+    if room < 1:
+        told = f"{count} partitions give no fold: it takes {needed} to train on, a gap of {gap} and {predicted} to"
+        with pytest.raises(TrainingError, match=told) as caught:
+            time_folds(partitions, tuning(folds, gap), needed=needed, predicted=predicted, where="here")
+        assert "evaluation.validation_partitions" in caught.value.remedy
+        return
+    found = time_folds(partitions, tuning(folds, gap), needed=needed, predicted=predicted, where="here")
+    assert len(found) == min(folds, room)
+    assert [key for fold in found for key in fold.predicted] == partitions[-len(found) * predicted :]
+    for fold in found:
+        assert fold.validated == fold.predicted[-1]
+        assert len(fold.predicted) == predicted
+        assert list(fold.trained) == partitions[: partitions.index(fold.predicted[0]) - gap]
+        assert len(fold.trained) >= needed
+        assert Fold.of(json.loads(json.dumps(dataclasses.asdict(fold)))) == fold
+
+
+def test_a_fold_of_one_partition_is_described_by_its_key_and_one_of_several_by_all() -> None:
+    one, two = time_folds(MONTHS[:4], tuning(1), where=""), time_folds(MONTHS[:4], tuning(1), predicted=2, where="")
+    assert [fold.described() for fold in one] == [[MONTHS[:3], "2020-04"]]
+    assert [fold.described() for fold in two] == [[MONTHS[:2], ["2020-03", "2020-04"]]]
+    assert (one[0].span, two[0].span) == ("partition 2020-04", "partitions 2020-03 to 2020-04")
+
+
+def test_a_fold_of_several_partitions_predicts_all_and_knows_what_was_known_when_the_first_began(
+    tmp_path: Path,
+) -> None:
+    use_case = make_use_case()
+    rows = training_rows(use_case, MONTHS[:4], 100)
+    job = make_job(use_case, "baseline", holdout="2020-05")
+    (fold,) = time_folds(MONTHS[:4], tuning(1), predicted=2, where="")
+    data = encode_fold(job, TableRows(table=rows), fold, build_trainer("xgboost", {}, where=""), folder=tmp_path)
+    start = make_domain().partition("2020-03").start
+    known = [
+        row["label"]
+        for row in rows.select(["label", "label_known_at", "partition"]).to_pylist()
+        if row["partition"] < "2020-03" and row["label_known_at"] <= start
+    ]
+    assert 0 < len(known) < 200
+    assert data.train.target.tolist() == known
+    assert data.target.tolist() == rows.column("label").to_pylist()[200:]
 
 
 def test_a_fold_knows_nothing_that_was_not_known_when_its_predicted_partition_began(tmp_path: Path) -> None:

@@ -151,7 +151,7 @@ def test_what_a_fold_or_every_trial_fails_with_there_is_raised_here(tmp_path: Pa
 def test_minutes_that_are_over_end_a_trial_there_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job = make({"rounds": 40, "threads": 1}, trials=4, pruner="none")
     over = threading.Event()
-    clock = "millrace.training.tuning.optuna_search.time.monotonic"
+    clock = "millrace.training.tuning.optuna_search.monotonic"
     monkeypatch.setattr(clock, lambda: float("inf") if over.is_set() else 0.0)
     judged = IsolatedJudge.__call__
 

@@ -19,12 +19,12 @@ from millrace.training.tuning.judge import Judge, TrialRun
 from millrace.training.tuning.judge_process import JudgeProcess
 from millrace.training.tuning.judge_worker import Channel, Trial
 
-_POLLS = 150
+_POLLS = 500
 _STRAY = """
 import os, pathlib, signal, time
 child = os.fork()
 if child == 0:
-    time.sleep(100)
+    time.sleep(1000)
     os._exit(0)
 pathlib.Path("child").write_text(str(child))
 os.kill(os.getpid(), signal.SIGKILL)

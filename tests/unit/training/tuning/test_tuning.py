@@ -374,7 +374,7 @@ def test_proposals_that_ran_out_of_minutes_are_no_failures(tmp_path: Path, monke
 
     def late(judge: Judge, params: Any, **options: Any) -> Any:
         if params:
-            monkeypatch.setattr("millrace.training.tuning.optuna_search.time.monotonic", lambda: float("inf"))
+            monkeypatch.setattr("millrace.training.tuning.optuna_search.monotonic", lambda: float("inf"))
         return judged(judge, params, **options)
 
     monkeypatch.setattr(Judge, "__call__", late)
