@@ -16,6 +16,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
+import psycopg
 from sqlalchemy import create_engine
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
@@ -53,6 +55,25 @@ def shared_url() -> str:
     stack = contextlib.ExitStack()
     atexit.register(stack.close)
     return stack.enter_context(serve())
+
+
+@contextlib.contextmanager
+def hung(url: str) -> Iterator[None]:
+    """Stop a server of ours, each process where it is, as long as the block: it neither accepts nor answers."""
+    with psycopg.connect(url) as connection:
+        head = psutil.Process(connection.info.backend_pid).parent()
+    assert head is not None
+    stopped = [head]
+    head.suspend()
+    try:
+        for child in head.children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.suspend()
+                stopped.append(child)
+        yield
+    finally:
+        for process in reversed(stopped):
+            process.resume()
 
 
 def _binaries() -> Path | None:
@@ -111,7 +132,7 @@ def _account(folder: Path) -> Account:
 
 def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     engine = create_engine(url, poolclass=NullPool)
-    end = time.monotonic() + 60
+    end = time.monotonic() + 240
     while time.monotonic() < end and process.poll() is None:
         try:
             engine.connect().close()

@@ -5,6 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from typing import TypeVar
+
+_Answer = TypeVar("_Answer")
 
 
 class Breaker:
@@ -21,6 +24,33 @@ class Breaker:
         self._lock = threading.Lock()
         self._pause_s = self._until = 0.0
         self._tried = False
+
+    def call(
+        self,
+        ask: Callable[[], _Answer],
+        *,
+        hung: Callable[[BaseException], bool],
+        refused: Callable[[float], Exception],
+    ) -> _Answer:
+        """What asking the server gives, where the caller may.
+
+        Args:
+            ask: asks it.
+            hung: whether an error of `ask` means that no answer came in time.
+            refused: the error for who may not ask, given the seconds that are left.
+        """
+        if left := self.admit():
+            raise refused(left)
+        try:
+            found = ask()
+        except BaseException as error:
+            if hung(error):
+                self.timed_out()
+            else:
+                self.answered()
+            raise
+        self.answered()
+        return found
 
     def admit(self) -> float:
         """0 where the caller may ask the server, else for how many seconds it is left alone yet.

@@ -7,9 +7,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from millrace.errors import OnlineStoreUnavailableError
 from millrace.online.address import show
+from millrace.online.breaker import Breaker
 from millrace.online.layout import ViewLayout
-from millrace.online.psycopg_client import CATALOGUE, connect, rows_table, unavailable
+from millrace.online.psycopg_client import CATALOGUE, connect, hung, rows_table, unavailable
 from millrace.online.view import StoredRow, View, ViewReader
 
 if TYPE_CHECKING:
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
 _RETRIES = 2
 _PAUSE_SECONDS = 0.05
+_CONNECT_SECONDS, _SILENCE_SECONDS = 2, 1.0
+_OPEN_SECONDS, _LONGEST_OPEN_SECONDS = 1.0, 8.0
 _Answer = TypeVar("_Answer")
 
 
@@ -25,10 +29,12 @@ class PostgresReader(ViewReader):
 
     Args:
         url: its address.
+        breaker: keeps callers from waiting, each in turn, for a server that hangs.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, breaker: Breaker | None = None) -> None:
         self.url = url
+        self._breaker = breaker or Breaker(first_s=_OPEN_SECONDS, most_s=_LONGEST_OPEN_SECONDS)
         self._lock = threading.Lock()
         self._connection: psycopg.Connection[Any] | None = None
         self._views: dict[str, tuple[int, View]] = {}
@@ -82,26 +88,48 @@ class PostgresReader(ViewReader):
         return self._views[view]
 
     def _ask(self, call: Callable[[psycopg.Connection[Any]], _Answer]) -> _Answer:
+        """What a call on the connection gives, unless the server hung a moment ago."""
+        return self._breaker.call(partial(self._call, call), hung=_hung, refused=self._refused)
+
+    def _call(self, call: Callable[[psycopg.Connection[Any]], _Answer]) -> _Answer:
         """What a call on the connection gives; one that broke since the last call is made anew once."""
         import psycopg
 
         fresh = self._connection is None
         while True:
             if self._connection is None:
-                self._connection = connect(self.url, retries=_RETRIES, pause=_PAUSE_SECONDS)
+                self._connection = connect(
+                    self.url,
+                    retries=_RETRIES,
+                    pause=_PAUSE_SECONDS,
+                    connect_s=_CONNECT_SECONDS,
+                    silence_s=_SILENCE_SECONDS,
+                    until_hung=True,
+                )
             try:
                 return call(self._connection)
             except psycopg.Error as error:
                 self._drop()
-                if fresh or not isinstance(error, psycopg.OperationalError):
+                if fresh or hung(error) or not isinstance(error, psycopg.OperationalError):
                     raise unavailable(self.url, error) from error
                 fresh = True
+
+    def _refused(self, left_s: float) -> OnlineStoreUnavailableError:
+        return OnlineStoreUnavailableError(
+            f"PostgreSQL did not answer in time and is not asked again for {left_s:.1f} s",
+            where=show(self.url),
+            remedy="see that the server runs and is not overloaded, then ask again",
+        )
 
     def _drop(self) -> None:
         connection, self._connection = self._connection, None
         self._views.clear()
         if connection is not None:
             connection.close()
+
+
+def _hung(error: BaseException) -> bool:
+    return isinstance(error, OnlineStoreUnavailableError) and hung(error.__cause__)
 
 
 def _names(link: psycopg.Connection[Any]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,9 @@ _RETRIES = 6
 _PAUSE_SECONDS = 0.1
 _PIECE = 20_000
 _COLUMNS = "key bytea, event_timestamp bigint, known_at bigint, row bytea"
-_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))"
+_CONNECT_SECONDS, _SILENCE_SECONDS = 5, 120.0
+_OTHER_WRITER_SECONDS, _LOOK_SECONDS = 1_800, 0.5
+_LOCK = "SELECT pg_try_advisory_xact_lock(hashtextextended(%s, 0))"
 
 
 class PostgresWriter:
@@ -28,11 +31,13 @@ class PostgresWriter:
     Args:
         url: its address; the account may create a schema, or owns `millrace_online`.
         retries: how often connecting is tried again where the server does not answer.
+        silence_s: how long the server may take over one step, a piece of rows or the count of all, without a sign.
     """
 
-    def __init__(self, url: str, *, retries: int = _RETRIES) -> None:
+    def __init__(self, url: str, *, retries: int = _RETRIES, silence_s: float = _SILENCE_SECONDS) -> None:
         self.url = url
         self._retries = retries
+        self._silence_s = silence_s
 
     def declare(self, view: str, layout: ViewLayout) -> None:
         """Make an empty view where there is none; a view that exists keeps its rows and layout."""
@@ -87,12 +92,18 @@ class PostgresWriter:
     def _transaction(self, view: str, *, lock: bool = True) -> Iterator[psycopg.Cursor[Any]]:
         import psycopg
 
-        with connect(self.url, retries=self._retries, pause=_PAUSE_SECONDS) as connection:
+        with connect(
+            self.url,
+            retries=self._retries,
+            pause=_PAUSE_SECONDS,
+            connect_s=_CONNECT_SECONDS,
+            silence_s=self._silence_s,
+        ) as connection:
             try:
                 _prepare(connection)
                 with connection.transaction(), connection.cursor() as cursor:
                     if lock:
-                        cursor.execute(_LOCK, (f"{SCHEMA}:{view}",))
+                        _wait_for_others(cursor, f"{SCHEMA}:{view}")
                     yield cursor
             except psycopg.Error as error:
                 raise unavailable(self.url, error) from error
@@ -103,14 +114,31 @@ def _prepare(connection: psycopg.Connection[Any]) -> None:
     found = connection.execute("SELECT to_regclass(%s) IS NOT NULL", (CATALOGUE,)).fetchone()
     if found and found[0]:
         return
-    with connection.transaction():
-        connection.execute(_LOCK, (SCHEMA,))
-        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
-        connection.execute(
+    with connection.transaction(), connection.cursor() as cursor:
+        _wait_for_others(cursor, SCHEMA)
+        cursor.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
+        cursor.execute(
             f"CREATE TABLE IF NOT EXISTS {CATALOGUE} (view text PRIMARY KEY, number bigint NOT NULL, "
             "layout text NOT NULL, high_water_mark bigint NOT NULL)"
         )
-        connection.execute(f"CREATE SEQUENCE IF NOT EXISTS {SCHEMA}.numbers")
+        cursor.execute(f"CREATE SEQUENCE IF NOT EXISTS {SCHEMA}.numbers")
+
+
+def _wait_for_others(cursor: psycopg.Cursor[Any], name: str) -> None:
+    """Hold a lock until the transaction ends. The server answers at once each time: silence means that it hangs.
+
+    Raises:
+        LockNotAvailable: another writer held it for too long.
+    """
+    import psycopg
+
+    end = time.monotonic() + _OTHER_WRITER_SECONDS
+    pause = 0.005
+    while (found := cursor.execute(_LOCK, (name,)).fetchone()) is None or not found[0]:
+        if time.monotonic() > end:
+            raise psycopg.errors.LockNotAvailable("another writer of the view does not come to an end")
+        time.sleep(pause)
+        pause = min(pause * 2, _LOOK_SECONDS)
 
 
 def _held(cursor: psycopg.Cursor[Any], view: str) -> tuple[int, str, int] | None:

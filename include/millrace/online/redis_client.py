@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from millrace.errors import OnlineStoreUnavailableError, SettingsError
@@ -65,29 +66,16 @@ class RedisClient:
             OnlineStoreUnavailableError: no answer, however often it was tried.
             SettingsError: the server refuses who asks, or the address is none.
         """
-        import redis
-
         if self._breaker is None:
             return self._call(call)
-        if left := self._breaker.admit():
-            raise OnlineStoreUnavailableError(
-                f"Redis did not answer in time and is not asked again for {left:.1f} s",
-                where=show(self.url),
-                remedy="see that the server runs and is not overloaded, then ask again",
-            )
-        try:
-            found = self._call(call)
-        except OnlineStoreUnavailableError as error:
-            if isinstance(error.__cause__, redis.TimeoutError):
-                self._breaker.timed_out()
-            else:
-                self._breaker.answered()
-            raise
-        except BaseException:
-            self._breaker.answered()
-            raise
-        self._breaker.answered()
-        return found
+        return self._breaker.call(partial(self._call, call), hung=_hung, refused=self._refused)
+
+    def _refused(self, left_s: float) -> OnlineStoreUnavailableError:
+        return OnlineStoreUnavailableError(
+            f"Redis did not answer in time and is not asked again for {left_s:.1f} s",
+            where=show(self.url),
+            remedy="see that the server runs and is not overloaded, then ask again",
+        )
 
     def _call(self, call: Callable[[Any], _Answer]) -> _Answer:
         import redis
@@ -147,3 +135,9 @@ class RedisClient:
                 where=show(self.url),
                 remedy="use redis://host:port/db, rediss://… or unix://path?db=n",
             ) from error
+
+
+def _hung(error: BaseException) -> bool:
+    import redis
+
+    return isinstance(error, OnlineStoreUnavailableError) and isinstance(error.__cause__, redis.TimeoutError)
