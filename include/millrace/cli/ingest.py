@@ -15,14 +15,14 @@ _console = Console()
 
 def ingest(
     dataset: Annotated[str, typer.Argument(metavar="DOMAIN.SOURCE", help="Such as flights.weather.")],
-    partition: Annotated[str, typer.Argument(help="Key of the partition, such as 2013-07.")],
+    partition: Annotated[str, typer.Argument(help="Key of the partition, such as 2013-07 or 2013-07-14.")],
     validate: Annotated[bool, typer.Option(help="Also judge the rows and publish the clean ones.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document as the last line.")] = False,
 ) -> None:
     """Ingest one partition, and validate it: what the tasks of the data DAG do. Unchanged input commits nothing."""
     from millrace.cli.actor import acting_person
     from millrace.spec import load_domain
-    from millrace.step.ingestion import ingest_partition, record_ingestion
+    from millrace.step.ingestion import ingest_partition
     from millrace.step.stale import stale_features
     from millrace.step.validation import validate_partition
 
@@ -36,8 +36,7 @@ def ingest(
         told = f"{name} has partitions from {domain.first}{f' to {domain.last}' if domain.last else ' on'}"
         raise typer.BadParameter(f"{key} is none of the domain's: {told}", param_hint="PARTITION")
     who = acting_person(settings)
-    report = ingest_partition(domain, source, partition, settings=settings)
-    record_ingestion(domain, report, settings=settings, by=who)
+    report = ingest_partition(domain, source, partition, settings=settings, by=who)
     document: dict[str, Any] = {"ingested": report.to_dict(), "validated": None, "recompute": []}
     lines = [report.line]
     if validate:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from millrace.artifact import DatasetRef, digest_of
 from millrace.errors import EmptyPartitionError, SourceUnavailableError
-from millrace.governance.ledger import Ledger
 from millrace.ingestion import UNASSIGNED, Connections, IngestReport, Source
 from millrace.ingestion.connection import environment_connections
 from millrace.ingestion.rejected import RejectedFiles, empty
@@ -22,7 +21,8 @@ from millrace.settings import Settings
 from millrace.spec import DomainSpec
 from millrace.spec.address import public_address
 from millrace.step.intake import IngestJob, StagedReading
-from millrace.step.late import closed_snapshot, hold_late, open_correction
+from millrace.step.late import closed_snapshot, hold_late
+from millrace.step.owed import owed, settle
 from millrace.step.source import open_source, source_of
 
 log = logging.getLogger(__name__)
@@ -48,6 +48,7 @@ def ingest_partition(
     settings: Settings,
     connections: Connections = environment_connections,
     now: datetime | None = None,
+    by: str | None = None,
 ) -> IngestReport:
     """Read one partition of a source and replace it in the raw table; unchanged input commits nothing.
 
@@ -62,6 +63,7 @@ def ingest_partition(
         settings: the installation.
         connections: gives the connection of a name.
         now: decides whether the partition is closed (the wall clock by default).
+        by: the person who takes the rows in by hand, for the ledger; what changed nothing is not told there.
 
     Raises:
         SourceError: the source cannot be read or has not what its spec declares.
@@ -78,6 +80,8 @@ def ingest_partition(
         settings=settings,
     )
     known = job.raw.note(job.key)
+    if known is not None:
+        settle(job, *known)
     recipe = _recipe(job)
     with staging(settings) as folder:
         reader = open_source(job.spec, domain, settings=settings, connections=connections, folder=folder)
@@ -90,22 +94,8 @@ def ingest_partition(
         form = _form(job)
         if known is not None and (published := closed_snapshot(job, now)) is not None:
             staged = hold_late(job, published, staged, folder) if known[1].get("form") == form else _merged(staged)
-        return _publish(job, known, staged, {"stamp": stamp, "recipe": recipe, "form": form, PLACES: places}, folder)
-
-
-def record_ingestion(domain: DomainSpec, report: IngestReport, *, settings: Settings, by: str) -> None:
-    """Write into the ledger that a person took rows in by hand; what changed nothing is not told."""
-    if not report.changed:
-        return
-    moves = report.partition != ""
-    Ledger(settings).append(
-        "partition_ingested",
-        use_case=domain.name,
-        subject=f"{domain.name}/{report.source}/{report.partition or 'whole'}",
-        effective_at=domain.partition(report.partition).end if moves else domain.first_start,
-        actor=by,
-        payload={"by": by, "rows": report.rows, "set_aside": report.rows_rejected, "version": report.raw.version},
-    )
+        notes = {"stamp": stamp, "recipe": recipe, "form": form, PLACES: places, **owed(job, staged, by)}
+        return _publish(job, known, staged, notes, folder)
 
 
 def is_current(
@@ -225,10 +215,9 @@ def _publish(
     ref = job.raw.replace_file(raw, partition=job.key, note=note, evolve=True, dropped=job.spec.dropped)
     if added:
         note["notes"] = "\n".join([f"columns added: {', '.join(added)}", *staged.notes][:8])
-    changed = ref.changed or bool(rejected and rejected.changed)
-    if staged.late and changed and job.spec.late.policy == "correction":
-        open_correction(job, staged, ref)
-    return _report(job, ref, note, changed=changed)
+    if ref.changed:
+        settle(job, ref, note)
+    return _report(job, ref, note, changed=ref.changed or bool(rejected and rejected.changed))
 
 
 def _added(job: IngestJob) -> list[str]:

@@ -9,7 +9,6 @@ from pathlib import Path
 import pyarrow as pa
 
 from millrace.artifact import DatasetRef
-from millrace.governance.ledger import Ledger
 from millrace.ingestion import UNASSIGNED
 from millrace.ingestion.late import compare
 from millrace.ingestion.rejected import RejectedFiles, late_records
@@ -78,20 +77,3 @@ def _fresh(folder: Path, name: str) -> Path:
     made = folder / name
     made.mkdir()
     return made
-
-
-def open_correction(job: IngestJob, staged: StagedReading, ref: DatasetRef) -> None:
-    """Ask in the ledger for somebody's decision on late rows; the same rows ask once."""
-    Ledger(job.settings).append(
-        "correction_opened",
-        use_case=job.domain.name,
-        subject=f"{job.domain.name}/{job.name}/{job.key}",
-        effective_at=job.partition.end,
-        actor="system",
-        payload={
-            "rows": staged.late,
-            "raw": ref.digest,
-            "accept": f"millrace replay {job.domain.name} {job.name} --partition {job.key} --reason late --waive "
-            '--because "…"',
-        },
-    )
