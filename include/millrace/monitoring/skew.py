@@ -71,6 +71,7 @@ class SkewReport(PlainValue):
         reasons: sentences for people.
         reason: why nothing was compared (`no_requests`), else "".
         uncompared: sampled rows that could not be, for the package that answered them is gone or was changed.
+        vectors: rows that came as full vectors, as far back as the service's log goes; none of them can be compared.
     """
 
     use_case: str
@@ -88,6 +89,7 @@ class SkewReport(PlainValue):
     reasons: list[str] = field(default_factory=list)
     reason: str = ""
     uncompared: int = 0
+    vectors: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

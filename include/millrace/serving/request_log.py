@@ -3,6 +3,7 @@
 Answering never waits for it. What a full queue or disk cannot take is dropped and counted, files are rotated by size,
 and the oldest go. It holds what is needed to compute the features again, the answer and its id, and nothing else: no
 columns of the request that are neither keys nor inputs of a function, and of what is tagged personal only tokens.
+Rows that came as full vectors are counted in it, for they name neither keys nor an instant to compare them by.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import queue
 import re
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from millrace.serving.base import InferenceRequest
-from millrace.serving.sampled_row import SUFFIX, SampledRow, log_files, microseconds
+from millrace.serving.sampled_row import SUFFIX, SampledRow, log_files, microseconds, vectors_line
 
 if TYPE_CHECKING:
     from millrace.package import FeatureSpec
@@ -37,6 +39,8 @@ PROBE = "millrace-probe"
 
 _TOKEN = re.compile(r"^tok_[0-9a-f]{40}$")
 _CLOSE_SECONDS = 5.0
+_COUNT_SECONDS = 10.0
+"""How often at most the number of full vectors is written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +92,8 @@ class RequestLog:
         self._names: dict[str, list[str]] = {}
         self._files: dict[str, _LogFile] = {}
         self._thread: threading.Thread | None = None
+        self._vectors: dict[str, int] = defaultdict(int)
+        self._count_at = 0.0
 
     def offer(
         self,
@@ -108,19 +114,20 @@ class RequestLog:
             predictions: what it answered, row by row.
         """
         share = served.ref.request_sample
-        if vector.source != "online" or share <= 0 or request.id == PROBE:
-            return
-        places = draw(self._random, request.rows, share, self.limits.request_rows)
-        if not places:
+        if share <= 0 or request.id == PROBE:
             return
         try:
-            self._take(served, request, vector, places, answer=answer, predictions=predictions)
+            if vector.source != "online":
+                self._count(served.ref.use_case, request.rows)
+            elif places := draw(self._random, request.rows, share, self.limits.request_rows):
+                self._take(served, request, vector, places, answer=answer, predictions=predictions)
         except Exception:
             # The answer is on its way and right; only the sample is lost.
             log.exception("a request of %s cannot be kept for comparison", served.ref.use_case)
 
     def close(self) -> None:
         """Write what waits and stop the thread."""
+        self._tell_vectors()
         if self._thread is None:
             return
         try:
@@ -166,15 +173,33 @@ class RequestLog:
     def _hand_over(self, use_case: str, line: bytes | None) -> None:
         outcome = "withheld"
         if line is not None:
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._write_all, name="request-log", daemon=True)
-                self._thread.start()
-            try:
-                self._queue.put_nowait((use_case, line))
-                outcome = "kept"
-            except queue.Full:
-                outcome = "dropped"
+            outcome = "kept" if self._put(use_case, line) else "dropped"
         self.outcomes[(use_case, outcome)] += 1
+
+    def _count(self, use_case: str, rows: int) -> None:
+        """Add rows that came as full vectors to their number, and hand it over from time to time."""
+        self._vectors[use_case] += rows
+        if (now := time.monotonic()) >= self._count_at:
+            self._count_at = now + _COUNT_SECONDS
+            self._tell_vectors()
+
+    def _tell_vectors(self) -> None:
+        """Hand the numbers of full vectors over; what the queue cannot take is told the next time."""
+        recorded_at = microseconds(self._clock())
+        for use_case, rows in self._vectors.items():
+            if rows and self._put(use_case, vectors_line(rows, recorded_at)):
+                self._vectors[use_case] = 0
+
+    def _put(self, use_case: str, line: bytes) -> bool:
+        """Whether the queue took a line."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._write_all, name="request-log", daemon=True)
+            self._thread.start()
+        try:
+            self._queue.put_nowait((use_case, line))
+        except queue.Full:
+            return False
+        return True
 
     def _write_all(self) -> None:
         """Write lines as they come, all that wait at once, until the queue says that it is over."""

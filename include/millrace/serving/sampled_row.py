@@ -1,7 +1,11 @@
-"""One row that was asked by key, as the request log keeps it: a line of JSON, read back by whoever compares."""
+"""One row that was asked by key, as the request log keeps it: a line of JSON, read back by whoever compares.
+
+Between them stand lines that count rows which came as full vectors.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 from collections.abc import Iterator, Mapping
@@ -19,6 +23,7 @@ _DIGEST = re.compile(r"[0-9a-z]{64}\Z")
 _FURTHEST = 2**55
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_VECTORS = b'{"vectors":'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +91,28 @@ def instant(value: int) -> datetime:
     return _EPOCH + timedelta(microseconds=value)
 
 
+def vectors_line(rows: int, recorded_at: int) -> bytes:
+    """A line that says how many rows came as full vectors since the last one."""
+    return orjson.dumps({"vectors": rows, "recorded_at": recorded_at}, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def count_vectors(serving_dir: Path, use_case: str) -> int:
+    """Rows of a use case that came as full vectors, as far back as its log goes."""
+    found = 0
+    for path in log_files(serving_dir / FOLDER / use_case):
+        with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+            found += sum(_vectors_of(line) for line in file if line.startswith(_VECTORS))
+    return found
+
+
+def _vectors_of(line: bytes) -> int:
+    try:
+        rows = orjson.loads(line)["vectors"]
+    except orjson.JSONDecodeError:
+        return 0
+    return rows if type(rows) is int and rows > 0 else 0
+
+
 def read_sampled(serving_dir: Path, use_case: str, *, holding: str = "") -> Iterator[SampledRow]:
     """The rows kept of a use case, in the order of files and lines; a file that goes meanwhile is passed over.
 
@@ -100,7 +127,7 @@ def read_sampled(serving_dir: Path, use_case: str, *, holding: str = "") -> Iter
         try:
             with path.open("rb") as file:
                 for line in file:
-                    if wanted not in line:
+                    if wanted not in line or line.startswith(_VECTORS):
                         continue
                     if (row := SampledRow.from_bytes(line)) is None:
                         torn += 1

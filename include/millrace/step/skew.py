@@ -20,7 +20,7 @@ from millrace.monitoring.skew import (
     summarise_skew,
 )
 from millrace.package import Package
-from millrace.serving.sampled_row import SampledRow, instant, microseconds, read_sampled
+from millrace.serving.sampled_row import SampledRow, count_vectors, instant, microseconds, read_sampled
 from millrace.settings import Settings
 from millrace.spec import DomainSpec, UseCaseSpec
 
@@ -40,14 +40,17 @@ def measure_skew(use_case: UseCaseSpec, domain: DomainSpec, partition: str, *, s
         partition: key of the partition.
         settings: this installation.
 
-    Rows of a package that is gone or was changed are not compared; the report counts them.
+    Rows of a package that is gone or was changed are not compared, nor are those that came as full vectors; the report
+    counts both.
 
     Raises:
         FeatureError: a view that was looked up is no longer there.
     """
     sampled = sampled_rows(use_case, domain, partition, settings=settings)
+    vectors = count_vectors(settings.serving_dir, use_case.name)
     if not sampled:
-        return SkewReport(use_case=use_case.name, partition=partition, reason=NO_REQUESTS)
+        report = SkewReport(use_case=use_case.name, partition=partition, reason=NO_REQUESTS, vectors=vectors)
+        return dataclasses.replace(report, report=_write_page(report, [], settings)) if vectors else report
     packages = _packages(sampled, settings)
     rows = [row for row in sampled if row.package in packages]
     columns, mismatched = _measure(domain, rows, packages, settings)
@@ -61,6 +64,7 @@ def measure_skew(use_case: UseCaseSpec, domain: DomainSpec, partition: str, *, s
         limit=use_case.monitoring.skew_share,
         uncompared=len(sampled) - len(rows),
     )
+    report = dataclasses.replace(report, vectors=vectors)
     report = dataclasses.replace(report, report=_write_page(report, columns, settings))
     stored = {**report.to_dict(), "columns": [item.to_dict() for item in columns]}
     MonitorResults(settings).put(use_case.name, partition, "skew", stored)

@@ -179,14 +179,14 @@ def live_service(
     finally:
         process.terminate()
         try:
-            process.wait(60)
+            process.wait(120)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
 
 
 def _wait(process: subprocess.Popen[str], log: Path) -> str:
-    until = time.monotonic() + 60
+    until = time.monotonic() + 120
     while time.monotonic() < until and process.poll() is None:
         if found := re.search(r"online service on (http://\S+), ", log.read_text()):
             url = found.group(1)

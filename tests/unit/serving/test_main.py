@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
-import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -15,6 +15,7 @@ from tests.unit.serving.conftest import World
 
 from millrace.serving.guard import BLOCKED
 
+_PATIENCE_S = 120.0
 IN_PROCESS = """
 import asyncio, sys
 from pathlib import Path
@@ -59,7 +60,7 @@ def test_a_process_that_predicts_holds_none_of_the_blocked_libraries(world: Worl
     body = [{"inputs": sample.v2_inputs(world.spec, rows, which)} for which in names]
     (tmp_path / "body.json").write_bytes(orjson.dumps(body))
     argv = [sys.executable, "-c", IN_PROCESS, str(tmp_path), str(world.online_store), str(tmp_path / "body.json")]
-    done = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=120, env=environ())
+    done = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=240, env=environ())
     full, keyed, loaded = done.stdout.splitlines()
     expected = world.package.predictor().predict({name: rows.column(name) for name in world.package.features.columns})
     assert full == f"{expected.tolist()} request"
@@ -70,7 +71,7 @@ def test_a_process_that_predicts_holds_none_of_the_blocked_libraries(world: Worl
 def test_a_blocked_library_that_is_there_already_is_told() -> None:
     code = f"import {BLOCKED[1]}; from millrace.serving.guard import block_modules; block_modules()"
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120, env=environ()
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=240, env=environ()
     )
     assert done.returncode == 1
     assert "pandas already imported" in done.stderr
@@ -81,53 +82,57 @@ def test_the_service_starts_serves_and_stops_in_peace(world: World, tmp_path: Pa
     sample.point(folder, world.package)
     body = {"inputs": sample.v2_inputs(world.spec, world.rows.slice(0, 1), world.package.features.columns)}
     with sample.live_service(folder, log=tmp_path / "log") as live:
-        assert httpx.post(f"{live.url}/v2/models/flight_delay/infer", json=body, trust_env=False).is_success
+        asked = httpx.post(f"{live.url}/v2/models/flight_delay/infer", json=body, trust_env=False, timeout=_PATIENCE_S)
+        assert asked.is_success
         used = Path(f"/proc/{live.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
         assert (int(used[11]) + int(used[12])) / os.sysconf("SC_CLK_TCK") < 3.0
-        with httpx.Client(base_url=live.url, trust_env=False) as idle:
+        with httpx.Client(base_url=live.url, trust_env=False, timeout=_PATIENCE_S) as idle:
             idle.get("/v2/health/live")  # a connection kept alive must not hold the stop up
             live.process.send_signal(signal.SIGTERM)
-            assert live.process.wait(60) == 0
+            assert live.process.wait(120) == 0
     assert "Traceback" not in live.log.read_text()
 
 
 def test_a_release_is_swapped_without_a_failed_request(world: World, tmp_path: Path) -> None:
     sample.point(tmp_path, world.package)
     body = {"inputs": sample.v2_inputs(world.spec, world.rows.slice(0, 1), world.package.features.columns)}
-    seen: list[tuple[int, int]] = []
-    stop = threading.Event()
+    stop, answered = threading.Event(), {number: threading.Event() for number in range(1, 6)}
     environ = {"MILLRACE_SERVING_TOKEN": "token of a test"}
-    with sample.live_service(tmp_path, log=tmp_path / "log", environ=environ) as live:
+    with (
+        sample.live_service(tmp_path, log=tmp_path / "log", environ=environ) as live,
+        httpx.Client(base_url=live.url, trust_env=False, timeout=_PATIENCE_S) as client,
+        ThreadPoolExecutor(1) as pool,
+    ):
 
-        def keep_asking() -> None:
-            with httpx.Client(base_url=live.url, trust_env=False) as client:
-                while not stop.is_set():
-                    answer = client.post("/v2/models/flight_delay/infer", json=body)
-                    seen.append((answer.status_code, answer.json()["parameters"]["release"]))
+        def keep_asking() -> list[int]:
+            seen = []
+            while not stop.is_set():
+                answer = client.post("/v2/models/flight_delay/infer", json=body)
+                assert answer.status_code == 200, answer.text
+                seen.append(answer.json()["parameters"]["release"])
+                answered[seen[-1]].set()
+            return seen
 
-        asking = threading.Thread(target=keep_asking)
-        asking.start()
-        load = f"{live.url}/v2/repository/models/flight_delay/load"
+        asking = pool.submit(keep_asking)
         try:
             for release in range(2, 6):
                 sample.point(tmp_path, world.package, release=release)
-                assert httpx.post(load, trust_env=False).status_code == 401
-                answer = httpx.post(load, headers={"Authorization": "Bearer token of a test"}, trust_env=False)
+                load = "/v2/repository/models/flight_delay/load"
+                assert client.post(load).status_code == 401
+                answer = client.post(load, headers={"Authorization": "Bearer token of a test"})
                 assert answer.json()["version"] == str(release)
-                time.sleep(0.05)
+                assert answered[release].wait(_PATIENCE_S), asking
         finally:
             stop.set()
-            asking.join()
-    assert {status for status, _ in seen} == {200}
-    assert [release for _, release in seen] == sorted(release for _, release in seen)
-    assert seen[-1][1] == 5
+    seen = asking.result()
+    assert seen == sorted(seen)
 
 
 def test_a_port_that_is_taken_is_an_error_that_says_so(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         argv = [sys.executable, "-m", "millrace.serving", "--port", port, "--dir", str(tmp_path)]
-        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60, env=environ())
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=240, env=environ())
     assert done.returncode == 2
     assert f"cannot listen on 127.0.0.1:{port}" in done.stderr
     assert "Traceback" not in done.stderr

@@ -28,10 +28,24 @@ from millrace.serving.assembly import FeatureVector
 from millrace.serving.base import InferenceRequest
 from millrace.serving.repository import Repository
 from millrace.serving.request_log import PROBE, LogLimits, RequestLog, draw, kept_columns
-from millrace.serving.sampled_row import FOLDER, SampledRow, instant, log_files, microseconds, read_sampled
+from millrace.serving.sampled_row import (
+    FOLDER,
+    SampledRow,
+    count_vectors,
+    instant,
+    log_files,
+    microseconds,
+    read_sampled,
+)
 
 MARK = datetime(2013, 4, 1, 4, tzinfo=UTC)
 TOKEN = "tok_" + "0f" * 20
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log that is closed has written what waited, however busy the machine is."""
+    monkeypatch.setattr("millrace.serving.request_log._CLOSE_SECONDS", 120.0)
 
 
 def served(**changes: Any) -> Any:
@@ -98,9 +112,25 @@ def test_a_line_of_before_answers_had_ids_is_read(tmp_path: Path) -> None:
     assert [(row.answer, row.prediction, row.release) for row in read(tmp_path)] == [("", None, 3)]
 
 
-def test_full_vectors_probes_and_a_share_of_nothing_are_not_kept(tmp_path: Path) -> None:
+def test_full_vectors_are_counted_and_none_is_kept(tmp_path: Path) -> None:
+    log = RequestLog(tmp_path / FOLDER)
+    for keys in (["N1"], ["N1", "N2"]):
+        log.offer(served(), request(keys), vector(keys, source="request"))
+        offer(log, keys)
+    log.close()
+    assert len(read(tmp_path)) == 3
+    assert (count_vectors(tmp_path, "delay"), count_vectors(tmp_path, "other")) == (3, 0)
+    assert log.outcomes == {("delay", "kept"): 3}
     log = RequestLog(tmp_path / FOLDER)
     log.offer(served(), request(["N1"]), vector(["N1"], source="request"))
+    log.close()
+    assert count_vectors(tmp_path, "delay") == 4
+
+
+def test_probes_and_a_share_of_nothing_are_not_kept(tmp_path: Path) -> None:
+    log = RequestLog(tmp_path / FOLDER)
+    log.offer(served(), request(["N1"], id=PROBE), vector(["N1"], source="request"))
+    log.offer(served(request_sample=0.0), request(["N1"]), vector(["N1"], source="request"))
     offer(log, ["N1"], id=PROBE)
     offer(log, ["N1"], request_sample=0.0)
     log.close()
@@ -176,7 +206,7 @@ def test_a_line_with_values_of_other_types_is_no_sampled_row(tmp_path: Path, wro
 
 
 def until_written(log: RequestLog, count: int, folder: Path) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     while len(read(folder)) + log.outcomes["delay", "unwritten"] < count and time.monotonic() < end:
         time.sleep(0.01)
 
@@ -222,7 +252,7 @@ def test_what_the_queue_cannot_take_is_dropped_and_not_waited_for(
 
     log = RequestLog(tmp_path / FOLDER, limits=LogLimits(waiting=5))
     log._thread = threading.Thread()  # one that never takes anything
-    monkeypatch.setattr("threading.Condition.wait", wait)
+    monkeypatch.setattr(log._queue.not_full, "wait", wait)
     for _ in range(50):
         offer(log, ["N1"])
     assert log.outcomes == {("delay", "kept"): 5, ("delay", "dropped"): 45}

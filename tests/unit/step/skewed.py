@@ -80,7 +80,10 @@ class Skewed:
         try:
             return asyncio.run(ask_all())
         finally:
+            writer = log._thread
             log.close()
+            if writer is not None:
+                writer.join()  # a busy machine may be slower than a service waits when it stops
             repository.close()
 
     def end_april(self) -> None:

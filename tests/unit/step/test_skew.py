@@ -6,6 +6,7 @@ import io
 import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -20,6 +21,9 @@ from millrace.cli.lineage_view import show_answer
 from millrace.governance.monitor_result import MonitorResults
 from millrace.monitoring.skew import SkewReport
 from millrace.serving.answer_id import AnswerId
+from millrace.serving.assembly import FeatureVector
+from millrace.serving.base import InferenceRequest
+from millrace.serving.request_log import RequestLog
 from millrace.serving.sampled_row import FOLDER, log_files
 from millrace.step.answer_lineage import AnswerLineage, trace_answer
 from millrace.step.features import build_features
@@ -48,6 +52,17 @@ def test_nothing_was_asked_and_nothing_is_compared(house: Skewed) -> None:
     report = measure(house)
     assert (report.reason, report.rows, report.reasons) == ("no_requests", 0, [])
     assert MonitorResults(house.settings).get("flight_delay", "2013-04", "skew") is None
+
+
+def test_rows_that_came_as_full_vectors_are_counted_on_the_page(house: Skewed) -> None:
+    log = RequestLog(house.settings.serving_dir / FOLDER)
+    ref = SimpleNamespace(use_case="flight_delay", request_sample=1.0)
+    asked = InferenceRequest(columns={}, rows=7)
+    log.offer(SimpleNamespace(ref=ref), asked, FeatureVector(columns={}, source="request", parameters={}))  # type: ignore[arg-type]
+    log.close()
+    report = measure(house)
+    assert (report.reason, report.rows, report.vectors, report.reasons) == ("no_requests", 0, 7, [])
+    assert "7 rows came as full vectors" in Path(report.report).read_text()
 
 
 def test_where_nothing_was_touched_the_skew_is_zero_before_and_after_the_next_partition(house: Skewed) -> None:
