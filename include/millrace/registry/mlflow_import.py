@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from millrace.errors import ModelImportError, SpecError
+from millrace.registry.mlflow_address import locate
 from millrace.registry.mlflow_client import answering, connect
 from millrace.settings import Settings
 from millrace.spec.load import read_yaml
@@ -116,10 +117,11 @@ def _download(source: str, into: Path, settings: Settings) -> Path:
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
 
-    connect(settings)
+    client, url = connect(settings), settings.mlflow_url
     with answering(f"model {source}", settings):
         try:
-            return Path(download_artifacts(source, dst_path=str(into), tracking_uri=settings.mlflow_url))
+            place = locate(source, client)
+            return Path(download_artifacts(place, dst_path=str(into), tracking_uri=url, registry_uri=url))
         except MlflowException as error:
             if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"}:
                 raise ModelImportError(

@@ -128,6 +128,33 @@ def test_a_model_is_fetched_from_the_tracking_server_by_its_address(tmp_path: Pa
             fetch_model(address, into=tmp_path / "into", settings=settings)
 
 
+def test_versions_aliases_and_logged_models_are_asked_of_the_installations_server_alone(
+    tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from millrace.registry.mlflow_client import connect
+
+    lay_mlflow(settings)
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    client = connect(settings)
+    experiment = client.create_experiment("elsewhere", artifact_location=(tmp_path / "a").as_uri())
+    run_id = client.create_run(experiment).info.run_id
+    model = client.create_logged_model(experiment, name="model", source_run_id=run_id)
+    client.log_model_artifacts(model.model_id, str(record(tmp_path / "model", {"onnx": {"data": "model.onnx"}})))
+    client.finalize_logged_model(model.model_id, "READY")
+    client.create_registered_model("theirs")
+    client.create_model_version("theirs", model.artifact_location, run_id=run_id, model_id=model.model_id)
+    client.set_registered_model_alias("theirs", "best", 1)
+    for place, address in enumerate(
+        (f"models:/{model.model_id}", f"runs:/{run_id}/model", "models:/theirs/1", "models:/theirs@best")
+    ):
+        into = tmp_path / f"into{place}"
+        into.mkdir()
+        assert fetch_model(address, into=into, settings=settings).file.read_bytes() == b"content"
+    assert not list(tmp_path.glob("mlflow.db*"))
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

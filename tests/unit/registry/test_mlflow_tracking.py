@@ -258,7 +258,7 @@ def test_requirements_are_pinned_from_the_manifest(tmp_path: Path) -> None:
     assert [line.split("==")[0] for line in requirements_of(tmp_path)] == ["numpy"]
 
 
-def test_a_request_to_the_server_does_not_load_feast() -> None:
+def test_a_request_to_the_server_does_not_load_feast(tmp_path: Path) -> None:
     code = (
         "import sys\nfrom millrace.settings import Settings\n"
         "from millrace.registry.mlflow_client import answering, connect\n"
@@ -270,6 +270,6 @@ def test_a_request_to_the_server_does_not_load_feast() -> None:
     )
     environment = {**os.environ, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
     done = subprocess.run(
-        [sys.executable, "-c", code, "/tmp/nowhere"], capture_output=True, text=True, check=False, env=environment
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False, env=environment
     )
     assert done.stdout.split() == ["False", "False"], done.stderr
