@@ -117,7 +117,7 @@ def lineage(name: _Name, as_json: _AsJson = False) -> None:
 def build(
     domain: Annotated[str, typer.Argument(help="The domain.")],
     *,
-    first: Annotated[str, typer.Option("--from", help="First partition, such as 2013-01.")],
+    first: Annotated[str, typer.Option("--from", help="First partition, such as 2013-01 or 2013-01-15.")],
     last: Annotated[str | None, typer.Option("--to", help="Last partition; by default the first alone.")] = None,
     as_json: _AsJson = False,
 ) -> None:
@@ -144,13 +144,14 @@ def ui(
     port: Annotated[int, typer.Option("--port", help="Port on this machine.")] = 8888,
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
 ) -> None:
-    """Start Feast's own web page on the feature registry; it ends with Ctrl-C."""
+    """Start Feast's own web page on the feature registry, which it only shows; it ends with Ctrl-C."""
+    from millrace.features.feast_page import serve_page
     from millrace.features.feast_registry import open_store
 
     store = open_store(Settings.load())
     _console.print(f"http://{host}:{port}/", soft_wrap=True)
     try:
-        store.serve_ui(host=host, port=port)
+        serve_page(store, host=host, port=port)
     except ModuleNotFoundError as error:
         raise SettingsError(
             f"Feast's page needs the Python module {error.name!r}",
