@@ -1,7 +1,8 @@
 """Point-in-time joins of 3.4 and 10 million rows: CPU and wall seconds a row against those of 336,776 rows, and memory.
 
 User seconds leave out the kernel, which hands out and zeroes memory: a virtual machine that gave free memory back to
-its host pays for that many times over once a join needs more than was in use a moment ago.
+its host pays for that many times over once a join needs more than was in use a moment ago. Every size takes memory as
+processes of an installation do.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from millrace.local.memory import memory_environment
 from tests.benchmarks.pit_rows import write_rows
 from tests.benchmarks.process import run_python
 from tests.benchmarks.row import Row
@@ -64,7 +66,8 @@ def _memory(name: str, scale: float, runs: list[Any]) -> Row:
 
 
 def _measure(folder: Path, frame: str, copies: int) -> Any:
-    told = run_python("-m", "tests.benchmarks.pit_side", "ours", str(folder), frame)
+    env = memory_environment(os.environ)
+    told = run_python("-m", "tests.benchmarks.pit_side", "ours", str(folder), frame, env=env)
     if told["rows"] != copies * YEAR:
         raise AssertionError(f"{told['rows']} rows came back of {copies * YEAR}")
     return told

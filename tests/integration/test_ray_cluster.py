@@ -126,9 +126,9 @@ class House:
         return train_package(job, rows, store=store).package.digest
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """No training goes on meanwhile: each waits for the one that it takes this for."""
-        job, rows = open_job(self.use_case, make_domain(), "boosted", self.ref, settings=self.settings)
+    def held(self, ref: DatasetRef | None = None) -> Iterator[None]:
+        """No training on these rows goes on meanwhile: each waits for the one that it takes this for."""
+        job, rows = open_job(self.use_case, make_domain(), "boosted", ref or self.ref, settings=self.settings)
         folder = folder_of(job, rows, settings=self.settings)
         with alone(folder.with_name(f".{folder.name}.lock")):
             yield
@@ -183,8 +183,13 @@ def wait_for(look: Callable[[], Any]) -> Any:
     return found
 
 
+def text_of(log: Path) -> str:
+    """What it holds so far, though it may end within a character."""
+    return log.read_text(encoding="utf-8", errors="replace")
+
+
 def result_of(log: Path) -> dict[str, Any]:
-    text = log.read_text(encoding="utf-8", errors="replace")
+    text = text_of(log)
     told = [line for line in text.splitlines() if line.startswith("RESULT ")]
     assert told, text[-4000:]
     found: dict[str, Any] = json.loads(told[-1].removeprefix("RESULT "))
@@ -242,14 +247,14 @@ def test_a_killed_task_finds_its_job_again_and_a_stopped_one_ends_it(house: Hous
     with house.held():
         task = house.task(1, first)
         name = house.running()
-        wait_for(lambda: "Running entrypoint" in first.read_text())
+        wait_for(lambda: "Running entrypoint" in text_of(first))
         task.kill()
         assert task.wait() == -signal.SIGKILL
         assert house.jobs.status(name) == "RUNNING"
 
         task = house.task(2, second)
-        wait_for(lambda: "Reconnecting to existing job" in second.read_text())
-        wait_for(lambda: "Running entrypoint" in second.read_text())
+        wait_for(lambda: "Reconnecting to existing job" in text_of(second))
+        wait_for(lambda: "Running entrypoint" in text_of(second))
         task.terminate()
         wait_for(lambda: house.jobs.status(name) == "STOPPED")
         task.wait(timeout=PATIENCE_S)
@@ -258,18 +263,18 @@ def test_a_killed_task_finds_its_job_again_and_a_stopped_one_ends_it(house: Hous
         task = house.task(3, third)
         again = house.running()
         assert again == f"{name.removesuffix('1')}2"
-        wait_for(lambda: "Running entrypoint" in third.read_text())
+        wait_for(lambda: "Running entrypoint" in text_of(third))
         task.kill()
         task.wait()
 
         task = house.task(4, fourth)
-        wait_for(lambda: "Reconnecting to existing job" in fourth.read_text())
+        wait_for(lambda: "Reconnecting to existing job" in text_of(fourth))
     task.wait(timeout=PATIENCE_S)
     ended = result_of(fourth)
-    assert ended["state"] == "success", fourth.read_text()[-4000:]
+    assert ended["state"] == "success", text_of(fourth)[-4000:]
     (model,) = ended["models"]
     assert house.names() == [name, again]
-    assert "is sealed" in fourth.read_text()
+    assert "is sealed" in text_of(fourth)
     assert model["digest"] == house.trained_here(tmp_path / "here")
     assert model["run_id"]
     assert not list((house.settings.var / "training").glob("*/"))
@@ -297,7 +302,8 @@ def test_what_a_job_fails_with_arrives_as_it_was_and_the_next_try_asks_for_anoth
     same = rows.set_column(label, rows.field(label), pa.array([0] * rows.num_rows).cast(rows.field(label).type))
     for partition in ("2020-01", "2020-02"):
         written = table.replace(same, partition=partition)
-    job = house.job(training_set=replace(house.ref, version=written.version))
+    ref = replace(house.ref, version=written.version)
+    job = house.job(training_set=ref)
     name = job.submit()
     with pytest.raises(TrainingError) as caught:
         job.follow(name)
@@ -305,12 +311,32 @@ def test_what_a_job_fails_with_arrives_as_it_was_and_the_next_try_asks_for_anoth
     assert caught.value.remedy
     assert job.status(name) == "FAILED"
     assert house.jobs.status("nobody-asked-for-this") == "UNKNOWN"
-    with house.held():
+    with house.held(ref):
         again = job.submit()
         house.jobs.stop(again)
+        with pytest.raises(StopFitError):
+            job.follow(again)
     assert again == f"{name.removesuffix('1')}2"
-    with pytest.raises(StopFitError):
-        job.follow(again)
+
+
+def test_a_job_that_is_stopped_while_it_waits_for_room_is_not_waited_for_again(house: House) -> None:
+    wide = {"trainer": "lightgbm", "params": {"rounds": 20, "checkpoint_every": 10, "threads": 2}}
+    whole = make_use_case(boosted=wide).model_copy(update={"compute": house.use_case.compute})
+    with house.held():
+        first = house.job()
+        running = first.submit()
+        wait_for(lambda: first.status(running) == "RUNNING")
+        waiting = house.job(use_case=whole)
+        name = waiting.submit()
+        assert waiting.status(name) == "PENDING"
+        waiting.stop(name)
+        assert house.jobs.status(name) == "PENDING"
+        assert not waiting.is_active(waiting.status(name))
+        again = waiting.submit()
+        assert again == f"{name.removesuffix('1')}2"
+        for job, one in ((waiting, again), (first, running)):
+            job.stop(one)
+    wait_for(lambda: {house.jobs.status(one) for one in (running, name, again)} == {"STOPPED"})
 
 
 def test_jobs_that_cannot_be_asked_for_are_told_with_the_remedy(house: House) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from millrace.local.layout import Layout
+from millrace.local.memory import memory_environment
 from millrace.local.openlineage import openlineage_options
 from millrace.local.port import LOOPBACK, Ports
 from millrace.local.preload import MODULES, WARM_MODULE
@@ -46,6 +47,29 @@ _PASSED_ON = (
     "STATE_URL",
     "REGISTRY_URL",
 )
+_PACE: dict[str, dict[str, object]] = {
+    "scheduler": {
+        "scheduler_idle_sleep_time": 0.1,
+        "task_instance_heartbeat_timeout": 60,
+        "orphaned_tasks_check_interval": 30,
+        "trigger_timeout_check_interval": 5,
+        "enable_health_check": False,
+    },
+    "dag_processor": {
+        "parsing_processes": 1,
+        "min_file_process_interval": 30,
+        "bundle_refresh_check_interval": 5,
+        "dag_file_processor_timeout": 180,  # the same process sends the alert of a failed run
+        "refresh_interval": 5,
+    },
+    "workers": {
+        "min_heartbeat_interval": 1,
+        "execution_api_timeout": 30,
+        "execution_api_retry_wait_max": 10,
+        "missing_dag_retry_delay": 5,
+    },
+}
+"""How often Airflow's loops look, and how long they wait."""
 
 
 def inherit_environment(environ: Mapping[str, str]) -> dict[str, str]:
@@ -86,6 +110,7 @@ def common_environment(
         "PYTHONUNBUFFERED": "1",
         # OpenMP threads that spin while they wait take the cores from each other: 5 to 25 times slower when two train.
         "OMP_WAIT_POLICY": environ.get("OMP_WAIT_POLICY", "PASSIVE"),
+        **memory_environment(environ),
         **SILENCE,
     }
 
@@ -111,65 +136,28 @@ def airflow_environment(
         users: role by user.
         environ: the caller's environment, which may say where lineage goes.
     """
-    url = f"http://{LOOPBACK}:{ports.airflow}"
     sections: dict[str, dict[str, object]] = {
         "core": {
-            "executor": "LocalExecutor",
-            "parallelism": parallelism * _LINGER,
-            "default_pool_task_slot_count": parallelism,
-            "dags_folder": layout.dags,
-            "plugins_folder": layout.root / "plugins",
-            "load_examples": False,
-            "dags_are_paused_at_creation": False,
-            "hostname_callable": "millrace.local.port.host_name",
-            "mp_start_method": "forkserver",
-            "mp_forkserver_preload": ",".join((WARM_MODULE, *MODULES)),
+            **_core(layout, ports, parallelism),
             "fernet_key": secrets["fernet_key"],
-            "execution_api_server_url": f"{url}/execution/",
             "simple_auth_manager_users": ",".join(f"{user}:{role}" for user, role in users.items()),
             "simple_auth_manager_passwords_file": secrets["passwords_file"],
-            "min_serialized_dag_update_interval": 5,
-            "killed_task_cleanup_time": 20,
         },
         "database": {
             "sql_alchemy_conn": databases["airflow"],
             "sql_alchemy_conn_async": databases["airflow"].replace("+psycopg2", "+asyncpg"),
         },
-        "scheduler": {
-            "scheduler_idle_sleep_time": 0.1,
-            "task_instance_heartbeat_timeout": 60,
-            "orphaned_tasks_check_interval": 30,
-            "trigger_timeout_check_interval": 5,
-            "enable_health_check": False,
-        },
-        "dag_processor": {
-            "parsing_processes": 1,
-            "min_file_process_interval": 30,
-            "bundle_refresh_check_interval": 5,
-            "refresh_interval": 5,
-        },
-        "workers": {
-            "min_heartbeat_interval": 1,
-            "execution_api_timeout": 30,
-            "execution_api_retry_wait_max": 10,
-            "missing_dag_retry_delay": 5,
-        },
+        **_PACE,
         "api": {
             "host": LOOPBACK,
             "port": ports.airflow,
-            "base_url": url,
+            "base_url": _address(ports),
             "workers": 1,
             "secret_key": secrets["api_secret_key"],
             "instance_name": "Millrace",
         },
         "api_auth": {"jwt_secret": secrets["jwt_secret"]},
-        "logging": {
-            "base_log_folder": layout.airflow / "logs",
-            "dag_processor_child_process_log_directory": layout.airflow / "logs" / "dag_processor",
-            "colored_console_log": False,
-            "uvicorn_logging_level": "WARNING",
-            "namespace_levels": "great_expectations=WARNING alembic=WARNING",
-        },
+        "logging": _logging(layout),
         "openlineage": openlineage_options(layout, environ),
     }
     named = {
@@ -178,3 +166,36 @@ def airflow_environment(
         for option, value in options.items()
     }
     return {"AIRFLOW_HOME": str(layout.airflow), **named}
+
+
+def _address(ports: Ports) -> str:
+    return f"http://{LOOPBACK}:{ports.airflow}"
+
+
+def _core(layout: Layout, ports: Ports, parallelism: int) -> dict[str, object]:
+    """How tasks are found and started."""
+    return {
+        "executor": "LocalExecutor",
+        "parallelism": parallelism * _LINGER,
+        "default_pool_task_slot_count": parallelism,
+        "dags_folder": layout.dags,
+        "plugins_folder": layout.root / "plugins",
+        "load_examples": False,
+        "dags_are_paused_at_creation": False,
+        "hostname_callable": "millrace.local.port.host_name",
+        "mp_start_method": "forkserver",
+        "mp_forkserver_preload": ",".join((WARM_MODULE, *MODULES)),
+        "execution_api_server_url": f"{_address(ports)}/execution/",
+        "min_serialized_dag_update_interval": 5,
+        "killed_task_cleanup_time": 20,
+    }
+
+
+def _logging(layout: Layout) -> dict[str, object]:
+    return {
+        "base_log_folder": layout.airflow / "logs",
+        "dag_processor_child_process_log_directory": layout.airflow / "logs" / "dag_processor",
+        "colored_console_log": False,
+        "uvicorn_logging_level": "WARNING",
+        "namespace_levels": "great_expectations=WARNING alembic=WARNING",
+    }

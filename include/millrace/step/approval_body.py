@@ -84,7 +84,7 @@ def _gain(evidence: Evidence, name: str, comparison: Comparison) -> str:
     digits = digits_of(evidence, evidence.metric) + 1
     bounds = interval(gain, digits, sign=True)
     paired = f", 95 % interval {bounds}, on the same rows and days" if bounds else ""
-    return f"Gain over the {name} in {title} (more is better): **{figure(gain.value, digits, sign=True)}**{paired}."
+    return f"Gain over the {name} in {title} (above 0 is better): **{figure(gain.value, digits, sign=True)}**{paired}."
 
 
 def _gates(verdict: Verdict, policy: PolicySpec) -> str:

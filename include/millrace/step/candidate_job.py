@@ -5,6 +5,7 @@ Job and task share the folder of the training: the job reads there what to train
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import os
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 JOB, REQUEST, FAILURE = "job.json", "request.json", "failure.json"
 LOST = "LOST"
-_ACTIVE, _DONE, _UNKNOWN = {"PENDING", "RUNNING"}, "SUCCEEDED", "UNKNOWN"
+_ACTIVE, _DONE, _STOPPED, _UNKNOWN = {"PENDING", "RUNNING"}, "SUCCEEDED", "STOPPED", "UNKNOWN"
 _NEEDED = ("root", "var", "dags", "feature_repo", "lake", "packages", "reports", "lock")
 _LEVELS = {"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"}
 
@@ -118,10 +119,14 @@ class CandidateJob:
     def status(self, name: str) -> str:
         """That of the job, in Ray's words; LOST where it is done and what it left is gone.
 
+        One that was told to stop counts as stopped from then on: Ray shows it as pending until there is room for it.
+
         Raises:
             EngineError: the cluster does not answer.
         """
         found = self.jobs.status(name)
+        if found in _ACTIVE and self._stop_note(name).exists():
+            return _STOPPED
         return LOST if found == _DONE and self._outcome() is None else found
 
     def is_active(self, status: str) -> bool:
@@ -132,6 +137,16 @@ class CandidateJob:
         """Whether a job of that status left a package."""
         return status == _DONE
 
+    def stop(self, name: str) -> None:
+        """Tell the job to end; a later try waits for another one.
+
+        Raises:
+            EngineError: the cluster does not answer.
+        """
+        self.jobs.stop(name)
+        with contextlib.suppress(FileNotFoundError):  # the training is logged already
+            self._stop_note(name).touch()
+
     def follow(self, name: str) -> None:
         """Wait for the job, with what it says in the log of this process.
 
@@ -141,7 +156,7 @@ class CandidateJob:
             EngineError: it was lost, or the cluster has not answered for minutes.
         """
         status = self.jobs.follow(name, _say)
-        if status == "STOPPED":
+        if status == _STOPPED:
             raise StopFitError(f"job {name} was stopped")
         if status == "FAILED":
             raise self._failure(name)
@@ -176,6 +191,9 @@ class CandidateJob:
                 self.use_case, self.domain, self.candidate, self.training_set, settings=self.settings
             )
         return self._opened
+
+    def _stop_note(self, name: str) -> Path:
+        return self.folder / f"{name}.stopped"
 
     def _outcome(self) -> Any:
         return load_outcome(self.folder, packages=self.settings.packages)

@@ -76,8 +76,6 @@ def run_comparison(
     settings: Settings,
 ) -> Compared:
     """Run candidates and the champion on the holdout's rows; arguments and errors as of `evaluate_candidates`."""
-    from millrace.evaluation.contest import run_field
-
     partition = domain.partition(_common_holdout(use_case, policy, candidates))
     packages = {
         ref.candidate: _open(ref.digest, settings) for ref in sorted(candidates, key=lambda item: item.candidate)
@@ -89,14 +87,8 @@ def run_comparison(
     predictors = {name: package.predictor() for name, package in packages.items()}
     release = Releases(settings).champion_for(use_case, partition.end, [ref.digest for ref in candidates])
     champion, reason = open_champion(use_case, domain, release, measured.holdout, settings)
-    field = run_field(
-        use_case,
-        measured.holdout,
-        [_contend(name, package, predictors[name], measured.holdout) for name, package in packages.items()],
-        champion,
-        champion_release=release.version if release else 0,
-        champion_reason=reason,
-    )
+    entrants = [_contend(name, package, predictors[name], measured.holdout) for name, package in packages.items()]
+    field = _run_field(use_case, measured.holdout, entrants, champion, release=release, reason=reason)
     best = field.challenger.name
     return Compared(
         partition=partition.key,
@@ -111,6 +103,21 @@ def run_comparison(
         package=packages[best],
         predictor=predictors[best],
     )
+
+
+def _run_field(
+    use_case: UseCaseSpec,
+    holdout: Holdout,
+    entrants: list[Contender],
+    champion: Contender | None,
+    *,
+    release: Release | None,
+    reason: str,
+) -> Field:
+    from millrace.evaluation.contest import run_field
+
+    version = release.version if release else 0
+    return run_field(use_case, holdout, entrants, champion, champion_release=version, champion_reason=reason)
 
 
 def _read(

@@ -101,12 +101,7 @@ def rebuild_release(
     started = time.monotonic()
     release = Releases(settings).get(use_case, version)
     recorded = _open(release.package, settings)
-    if recorded is not None and recorded.manifest.trainer == IMPORTED:
-        raise RebuildError(
-            f"release {version} of {use_case!r} was trained elsewhere: {recorded.manifest.params['source']}",
-            where=f"package {release.package[:12]}",
-            remedy="import it again from there; here is nothing to train it by",
-        )
+    _require_trained_here(recorded, f"release {version} of {use_case!r}")
     recipe = require_recipe(release.package, settings)
     require_pinned(recipe.libraries)
     text = load_text(recipe.job, settings).encode()
@@ -142,6 +137,15 @@ def rebuild_release(
         same = compare_packages(recorded, rebuilt, wanted=release.package, use_case=job.use_case, rows=kept_back)
         found = replace(found, comparison=same)
     return replace(found, seconds=round(time.monotonic() - started, 2))
+
+
+def _require_trained_here(recorded: Package | None, which: str) -> None:
+    if recorded is not None and recorded.manifest.trainer == IMPORTED:
+        raise RebuildError(
+            f"{which} was trained elsewhere: {recorded.manifest.params['source']}",
+            where=f"package {recorded.digest[:12]}",
+            remedy="import it again from there; here is nothing to train it by",
+        )
 
 
 def _train(

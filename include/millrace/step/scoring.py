@@ -109,17 +109,12 @@ def score_partition(
         LakeConflictError: other writers won every attempt.
         EngineError: the use case's Ray cluster does not answer, or lost the work too often.
     """
-    releases = Releases(settings)
     found = prove_in_force(use_case, domain.partition(partition).start, settings=settings)
     if found is None:
         log.info("%s %s: no release was in force, nothing scored", use_case.name, partition)
         return ScoreReport(use_case=use_case.name, partition=partition, reason=NO_RELEASE)
-    live = found.release
-    first = releases.first(use_case) if use_case.monitoring.shadow_first else None
-    shadow = first if first is not None and first.version != live.version else None
+    live, shadow = found.release, _shadow(use_case, found.release, settings)
     scored_by = [("live", live), *([("shadow", shadow)] if shadow is not None else [])]
-    if shadow is not None:
-        prove_release(shadow, settings=settings)
     packages = [Package.open(settings.packages / release.package, release.package) for _, release in scored_by]
     recorded_at = recorded_at or datetime.now(UTC)
     scored: dict[str, Scored] = {}
@@ -144,12 +139,26 @@ def score_partition(
         release=live.version,
         package=live.package,
         shadow_release=0 if shadow is None else shadow.version,
-        mean_prediction=float((predicted[0].max(axis=1) if predicted[0].ndim == 2 else predicted[0]).mean()),
+        mean_prediction=_mean(predicted[0]),
         named=_named(packages[0], predicted[0]),
         feature_snapshot="" if features is None else features.digest,
         features=features,
         predictions=tuple(written),
     )
+
+
+def _shadow(use_case: UseCaseSpec, live: Release, settings: Settings) -> Release | None:
+    """The first release, proven, where it scores along with another one that is live."""
+    first = Releases(settings).first(use_case) if use_case.monitoring.shadow_first else None
+    if first is None or first.version == live.version:
+        return None
+    prove_release(first, settings=settings)
+    return first
+
+
+def _mean(prediction: np.ndarray) -> float:
+    """Mean of the predictions; of several classes that of the most probable one's probability."""
+    return float((prediction.max(axis=1) if prediction.ndim == 2 else prediction).mean())
 
 
 def _scored(use_case: UseCaseSpec, domain: DomainSpec, partition: str, package: Package, settings: Settings) -> Scored:

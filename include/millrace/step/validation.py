@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
+import pyarrow as pa
+from numpy.typing import NDArray
 
-from millrace.artifact import Verdict
+from millrace.artifact import DatasetRef, Verdict
 from millrace.cleanup import check_cleanup, clean_schema, without_rows
 from millrace.errors import ContractError, LakeConflictError, SpecError
 from millrace.lake import Table
@@ -25,7 +29,7 @@ from millrace.step.settlement import settle_partition
 from millrace.step.source import source_of
 from millrace.step.unquoted import find_unquoted
 from millrace.step.unread import count_dismissed, count_reasons, name_records, settle_unassigned, tell_unassigned
-from millrace.step.validation_docs import publish_docs
+from millrace.step.validation_docs import Docs, publish_docs
 from millrace.validation import ValidationReport
 from millrace.validation.contract import over_limit, tell_aside
 from millrace.validation.contract import positions as rows_aside
@@ -157,82 +161,130 @@ def _stored_report(case: Case) -> ValidationReport | None:
     return report.unchanged()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Judged:
+    """A partition that may be published.
+
+    Attributes:
+        records: those that could not become rows; None where there are none.
+        found: how rows and contract fare.
+        out: positions of the rows that are not clean.
+        rows_in: rows and records that came.
+        notes: sentences for people.
+        docs: the page, and where the verdict is sealed.
+    """
+
+    records: pa.Table | None
+    found: Assessment
+    out: NDArray[np.int64]
+    rows_in: int
+    notes: list[str]
+    docs: Docs
+
+
 def _validate(case: Case) -> ValidationReport:
     place = case.place
     with staging(place.settings) as folder, open_raw(place, case.raw, folder) as connection:
-        records = read_records(place, case.rejected)
-        ids, late = name_records(place, records)
-        found = assess(place, connection, case.entries, ids, folder=folder, contract=case.contract)
-        left_out = ids & dismissed(case.entries)
-        rows_in = case.raw.rows + len(ids) - len(left_out)
-        out = rows_aside(found.aside)
-        unread = ids - set(found.standing.added) - left_out
-        waiting = len(out) + len(unread)
-        blocked = [*found.judgement.blocked, *over_limit(len(out) + len(unread - late), rows_in, place.spec)]
-        told = [
-            *tell_aside(count_reasons(place, found, records, left_out)),
-            *found.judgement.notes,
-            *tell_unassigned(place),
-        ]
-        notes = _bounded([*_changes(case, connection, found, out), *case.notes, *told])
-        docs = publish_docs(
-            case.site,
-            place,
-            case.raw,
-            validations=found.validations,
-            rows_in=rows_in,
-            waiting=waiting,
-            blocked=blocked,
-            notes=notes,
-        )
-        if blocked:
-            raise ContractError(
-                "; ".join(_bounded(blocked)),
-                where=f"{place.where}, page {docs.page}",
-                remedy="mend the data or the contract, then run the task again; nothing was published",
-            )
+        judged = _judge(case, connection, folder)
         place.clean.prepare(clean_schema(place.spec), partitioned=bool(place.key), dropped=place.spec.dropped)
         settled = settle_partition(
-            place, connection, found, case.entries, records=records, raw=case.raw, folder=folder, now=case.now
-        )
-        snapshots = {
-            "raw": str(case.raw.version),
-            "rejected": "" if case.rejected is None else str(case.rejected.version),
-        }
-        quarantine = store_quarantine(place.quarantine, settled, place.key, note=snapshots, after=case.base)
-        clean = publish_clean(
             place,
             connection,
-            found.cleaned.table,
+            judged.found,
+            case.entries,
+            records=judged.records,
+            raw=case.raw,
             folder=folder,
-            note=clean_note(place, case.raw, case.rejected, settled),
-            out=out,
-            after=-1 if case.published is None else case.published.version,
+            now=case.now,
         )
-        if place.spec.history:
-            store_profile(
-                profile_rows(connection, _published(connection, found.cleaned.table, out), place.spec),
-                settings=place.settings,
-                domain=place.domain,
-                source=place.source,
-                partition=place.key,
-                clean=clean,
-            )
+        quarantine, clean = _publish(case, connection, judged, settled, folder)
+    still_open = opened(settled).num_rows
     report = ValidationReport(
         source=place.source,
         partition=place.key,
         clean=clean,
         quarantine=quarantine,
-        rows_in=rows_in,
+        rows_in=judged.rows_in,
         rows_clean=clean.rows,
-        rows_quarantined=opened(settled).num_rows,
-        verdict=_verdict(place, found, rows_in, opened(settled).num_rows, notes),
-        docs=str(docs.page),
-        steps=tuple(found.cleaned.steps),
+        rows_quarantined=still_open,
+        verdict=_verdict(place, judged.found, judged.rows_in, still_open, judged.notes),
+        docs=str(judged.docs.page),
+        steps=tuple(judged.found.cleaned.steps),
     )
     after = open_case(place, case.now)  # what was written is part of what the verdict rests on
-    docs.seal(after.digest, report)
+    judged.docs.seal(after.digest, report)
     return report
+
+
+def _judge(case: Case, connection: Any, folder: Path) -> _Judged:
+    """Hold rows and records against the contract, and write the page whatever comes of it.
+
+    Raises:
+        ContractError: nothing of it may be published.
+    """
+    place = case.place
+    records = read_records(place, case.rejected)
+    ids, late = name_records(place, records)
+    found = assess(place, connection, case.entries, ids, folder=folder, contract=case.contract)
+    left_out = ids & dismissed(case.entries)
+    rows_in = case.raw.rows + len(ids) - len(left_out)
+    out = rows_aside(found.aside)
+    unread = ids - set(found.standing.added) - left_out
+    blocked = [*found.judgement.blocked, *over_limit(len(out) + len(unread - late), rows_in, place.spec)]
+    told = [
+        *tell_aside(count_reasons(place, found, records, left_out)),
+        *found.judgement.notes,
+        *tell_unassigned(place),
+    ]
+    notes = _bounded([*_changes(case, connection, found, out), *case.notes, *told])
+    docs = publish_docs(
+        case.site,
+        place,
+        case.raw,
+        validations=found.validations,
+        rows_in=rows_in,
+        waiting=len(out) + len(unread),
+        blocked=blocked,
+        notes=notes,
+    )
+    if blocked:
+        raise ContractError(
+            "; ".join(_bounded(blocked)),
+            where=f"{place.where}, page {docs.page}",
+            remedy="mend the data or the contract, then run the task again; nothing was published",
+        )
+    return _Judged(records=records, found=found, out=out, rows_in=rows_in, notes=notes, docs=docs)
+
+
+def _publish(
+    case: Case, connection: Any, judged: _Judged, settled: pa.Table, folder: Path
+) -> tuple[DatasetRef | None, DatasetRef]:
+    """Write the quarantine, then the clean rows, then their profile."""
+    place, table = case.place, judged.found.cleaned.table
+    snapshots = {
+        "raw": str(case.raw.version),
+        "rejected": "" if case.rejected is None else str(case.rejected.version),
+    }
+    quarantine = store_quarantine(place.quarantine, settled, place.key, note=snapshots, after=case.base)
+    clean = publish_clean(
+        place,
+        connection,
+        table,
+        folder=folder,
+        note=clean_note(place, case.raw, case.rejected, settled),
+        out=judged.out,
+        after=-1 if case.published is None else case.published.version,
+    )
+    if place.spec.history:
+        store_profile(
+            profile_rows(connection, _published(connection, table, judged.out), place.spec),
+            settings=place.settings,
+            domain=place.domain,
+            source=place.source,
+            partition=place.key,
+            clean=clean,
+        )
+    return quarantine, clean
 
 
 def _published(connection: Any, table: str, out: Any) -> str:

@@ -131,3 +131,15 @@ def rollback_form() -> dict[str, Param]:
             description=f"At least {SHORTEST_REASON} characters; goes to the ledger with your name.",
         ),
     }
+
+
+def approval_form() -> dict[str, Param]:
+    """What a person says with an answer to a request; the page takes no answer without it."""
+    return {
+        "comment": Param(
+            "",
+            type="string",
+            title="Comment",
+            description="Why you approve or reject; goes to the ledger with your name. The buttons wait for it.",
+        )
+    }

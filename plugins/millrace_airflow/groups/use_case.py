@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import DAG, Param, PartitionedAssetTimetable, TriggerRule
+from airflow.sdk import DAG, PartitionedAssetTimetable, TriggerRule, chain
 
 from millrace.settings import settings
 from millrace.spec import load_domain, load_policy, load_use_case
@@ -15,13 +15,10 @@ from millrace_airflow.assets import features_of, on_condition, predictions_of, r
 from millrace_airflow.groups import text
 from millrace_airflow.groups.argument import Step
 from millrace_airflow.groups.form import import_form, rollback_form, training_form
+from millrace_airflow.groups.request import HOLDOUT, approval_requests, evaluation_request
 from millrace_airflow.groups.resource import resource_classes
 from millrace_airflow.notifiers.alert import AlertNotifier
-from millrace_airflow.operators.approval import (
-    ApproveReleaseOperator,
-    RequestApprovalOperator,
-    RequestEvaluationOperator,
-)
+from millrace_airflow.operators.approval import ApproveReleaseOperator
 from millrace_airflow.operators.base import MillraceOperator, UseCaseOperator
 from millrace_airflow.operators.deployment import DeployReleaseOperator, VerifyDeploymentOperator
 from millrace_airflow.operators.evaluation import CheckGatesOperator, EvaluateCandidatesOperator
@@ -40,7 +37,6 @@ from millrace_airflow.operators.scoring import ScorePartitionOperator
 from millrace_airflow.operators.training import FAILURE, BuildTrainingSetOperator, TrainModelOperator
 from millrace_airflow.retry import RETRIES
 
-_HOLDOUT = "{{ params.holdout or partition_key or '' }}"
 _LONGEST = timedelta(hours=4)
 _ALL = TriggerRule.ALL_SUCCESS
 _UNATTENDED = {"train", "score", "monitor"}
@@ -146,7 +142,7 @@ class UseCaseDags:
 
     def build_training_set(self) -> BuildTrainingSetOperator:
         """Labels and features, point in time."""
-        return BuildTrainingSetOperator(task_id="build_training_set", use_case=self.spec.name, partition=_HOLDOUT)
+        return BuildTrainingSetOperator(task_id="build_training_set", use_case=self.spec.name, partition=HOLDOUT)
 
     def import_model(self, training_set: BuildTrainingSetOperator) -> ImportModelOperator:
         """The model from elsewhere that the run was started with."""
@@ -154,7 +150,7 @@ class UseCaseDags:
         return ImportModelOperator(
             task_id="import_model",
             use_case=self.spec.name,
-            partition=_HOLDOUT,
+            partition=HOLDOUT,
             source="{{ params.source }}",
             signature="{{ params.signature | tojson }}",
             training_set=training_set.output,
@@ -179,7 +175,7 @@ class UseCaseDags:
             TrainModelOperator.partial(
                 task_id=needs.task_id,
                 use_case=self.spec.name,
-                partition=_HOLDOUT,
+                partition=HOLDOUT,
                 training_set=training_set.output,
                 map_index_template="{{ candidate }}",
                 **needs.arguments,
@@ -199,7 +195,7 @@ class UseCaseDags:
         return EvaluateCandidatesOperator(
             task_id="evaluate_candidates",
             use_case=self.spec.name,
-            partition=_HOLDOUT,
+            partition=HOLDOUT,
             training_set=training_set.output,
             candidates=[*([task.output] for task in imported), *(task.output for task in trained)],
             failures=[task.output[FAILURE] for task in trained],
@@ -210,7 +206,7 @@ class UseCaseDags:
         """The policy's gates."""
         self._step("check_gates(evaluation)").require(evaluation, *_EVALUATION)
         return CheckGatesOperator(
-            task_id="check_gates", use_case=self.spec.name, partition=_HOLDOUT, evaluation=evaluation.output
+            task_id="check_gates", use_case=self.spec.name, partition=HOLDOUT, evaluation=evaluation.output
         )
 
     def register_model(
@@ -221,7 +217,7 @@ class UseCaseDags:
         return RegisterModelOperator(
             task_id="register_model",
             use_case=self.spec.name,
-            partition=_HOLDOUT,
+            partition=HOLDOUT,
             evaluation=evaluation.output,
             verdict=verdict.output,
         )
@@ -244,31 +240,16 @@ class UseCaseDags:
         """
         step = self._judged("approve_release(evaluation, verdict, registered)", evaluation, verdict)
         step.require(registered, *_REGISTERED)
-        last: Any = registered
-        people = self.policy.approvals
-        for number in range(1, people + 1):
-            request = RequestApprovalOperator(
-                task_id=f"request_approval_{number}",
-                use_case=self.spec.name,
-                subject=f"Release a new {self.spec.name}?{f' ({number} of {people})' if people > 1 else ''}",
-                evaluation=evaluation.output,
-                verdict=verdict.output,
-                params={"comment": Param("", type="string", title="Comment", description="Goes to the ledger.")},
-                timeout_hours=self.policy.approval_timeout_hours,
-                again=again,
-                owner=self.spec.owners[0],
-            )
-            last >> request
-            last = request
+        requests = approval_requests(self.spec, self.policy, evaluation, verdict, again=again)
         approval = ApproveReleaseOperator(
             task_id="approve_release",
             use_case=self.spec.name,
-            partition=_HOLDOUT,
+            partition=HOLDOUT,
             evaluation=evaluation.output,
             verdict=verdict.output,
             again=again,
         )
-        last >> approval
+        chain(registered, *requests, approval)
         return approval
 
     def release_model(
@@ -295,7 +276,7 @@ class UseCaseDags:
         release = ReleaseModelOperator(
             task_id="release_model",
             use_case=self.spec.name,
-            partition=_HOLDOUT,
+            partition=HOLDOUT,
             evaluation=evaluation.output,
             verdict=verdict.output,
             registered=registered.output,
@@ -303,13 +284,7 @@ class UseCaseDags:
             again=again,
         )
         if again:
-            release >> RequestEvaluationOperator(
-                task_id="request_evaluation",
-                use_case=self.spec.name,
-                partition=_HOLDOUT,
-                trigger_rule=TriggerRule.ONE_FAILED,
-                outlets=[retrain_request_of(self.spec)],
-            )
+            release >> evaluation_request(self.spec)
         return release
 
     # --- tasks of deployment and rollback

@@ -54,10 +54,11 @@ class MillraceOperator(BaseOperator):
         """
         if not self.partition:
             domain = getattr(self, "domain_spec", None)
+            example = domain().first if domain else "2013-03 or 2013-03-14"
             raise SpecError(
                 "this run carries no partition",
                 where=f"task {self.task_id}",
-                remedy=f'trigger the DAG with a partition key, such as "{domain().first if domain else "2013-03"}"',
+                remedy=f"trigger the DAG with a partition key, such as {example}",
             )
         return self.partition
 

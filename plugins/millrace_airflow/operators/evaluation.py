@@ -86,7 +86,7 @@ class EvaluateCandidatesOperator(UseCaseOperator):
             where=self._where(context),
             remedy="read the log of build_training_set and mend what it names, then clear it with all that follows"
             if self.partition
-            else 'trigger the DAG anew with a partition key, such as "2013-03", or a holdout in its form',
+            else "trigger the DAG anew with a partition key, such as 2013-03 or 2013-03-14, or a holdout in its form",
         )
 
     def _where(self, context: Any) -> str:

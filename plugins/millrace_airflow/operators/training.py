@@ -97,7 +97,7 @@ class TrainModelOperator(ResumableJobMixin, UseCaseOperator):
         self.stopped = True
         if self._job is not None and self._job_name:
             try:
-                self._job.jobs.stop(self._job_name)
+                self._job.stop(self._job_name)
             except MillraceError as error:
                 log.warning("job %s may go on; the next try waits for it: %s", self._job_name, error)
         super().on_kill()
@@ -123,7 +123,7 @@ class TrainModelOperator(ResumableJobMixin, UseCaseOperator):
         """Wait for the job, its log in that of the task; the model, which the mixin asks for here on a later try."""
         self._job_name = str(external_id)
         if self.stopped:
-            self._its_job().jobs.stop(self._job_name)
+            self._its_job().stop(self._job_name)
         self._its_job().follow(self._job_name)
         return self.get_job_result(external_id, context)
 

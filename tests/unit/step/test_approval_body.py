@@ -41,7 +41,7 @@ def test_a_person_reads_figures_against_the_champion_with_intervals_gates_and_th
     assert table[2].startswith("| **AUC** |")
     assert " to " in table[2]
     assert all(line.count("|") == 6 for line in table)
-    assert "Gain over the champion in AUC (more is better): **" in text
+    assert "Gain over the champion in AUC (above 0 is better): **" in text
     assert "- calibration: error 0.01\n- no_leak: none" in text
     assert "[Model card](/card.html)" in text
     assert evidence.digest[:12] in text
