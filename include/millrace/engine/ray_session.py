@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -29,6 +29,9 @@ _KEPT_S = 24 * 3600
 _OBJECTS_BYTES = 256 * 2**20
 _CONNECT_S = 10.0
 _TRIES = 2
+_STARTS = 3
+_SET_BY_RAY = ("PYTHONBREAKPOINT",)
+_LATE = "timed out"
 _CLIENT_PORT = 10001
 
 
@@ -60,6 +63,19 @@ def _started(ray: Any) -> Iterator[None]:
     try:
         with _signal_kept(), _errors_told("this machine"):
             _read_token_anew(ray)
+            _start(ray, folder)
+        log.info("Ray %s started with %s", ray.__version__, _width(ray))
+        yield
+    finally:
+        ray.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
+        log.info("Ray stopped")
+
+
+def _start(ray: Any, folder: str) -> None:
+    """Ray gives its own processes half a minute to get ready, which a busy machine may need more than once."""
+    for left in reversed(range(_STARTS)):
+        try:
             ray.init(
                 address="local",
                 include_dashboard=False,
@@ -68,12 +84,27 @@ def _started(ray: Any) -> Iterator[None]:
                 object_store_memory=_OBJECTS_BYTES,
                 _temp_dir=folder,
             )
-        log.info("Ray %s started with %s", ray.__version__, _width(ray))
-        yield
-    finally:
-        ray.shutdown()
-        shutil.rmtree(folder, ignore_errors=True)
-        log.info("Ray stopped")
+        except Exception as error:
+            ray.shutdown()
+            _end_half_started(folder)
+            if not left or _LATE not in str(error):
+                raise
+            log.warning("Ray did not get ready in time; started again")
+        else:
+            return
+
+
+def _end_half_started(folder: str) -> None:
+    """End what a start left that failed: Ray forgets those processes until this one ends."""
+    import psutil
+
+    ended = []
+    for one in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if any(folder in word for word in one.cmdline()):
+                one.kill()
+                ended.append(one)
+    psutil.wait_procs(ended, timeout=_CONNECT_S)
 
 
 @contextmanager
@@ -173,7 +204,7 @@ def _errors_told(address: str) -> Iterator[None]:
     except (OSError, RuntimeError, ValueError, TimeoutError) as error:
         raise _unreachable(address, error) from error
     except Exception as error:
-        if type(error).__module__.partition(".")[0] not in {"ray", "grpc"}:
+        if type(error) is not Exception and type(error).__module__.partition(".")[0] not in {"ray", "grpc"}:
             raise
         raise _unreachable(address, error) from error
 
@@ -201,8 +232,8 @@ def _signal_kept() -> Iterator[None]:
 
 @contextmanager
 def environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Variables of this process for the time of a block."""
-    before = {name: os.environ.get(name) for name in values}
+    """Variables of this process for the time of a block; what Ray sets by itself goes with them."""
+    before = {name: os.environ.get(name) for name in (*values, *_SET_BY_RAY)}
     os.environ.update(values)
     try:
         yield

@@ -64,7 +64,7 @@ def measure_columns(
     second = _measured(connection, table, wanted)
     shapes = {c: shape_of(connection, table, c) for c, kind in open_kinds.items() if kind == "text"}
     with _one_thread(connection):
-        sums = _measured(connection, table, {c: _sums(c, k) for c, k in open_kinds.items()})
+        sums = _measured(connection, table, {c: _sums(c, k, first[c]) for c, k in open_kinds.items()})
     return [
         {
             "column": name,
@@ -123,9 +123,14 @@ def _second_scan(column: str, kind: str, first: Mapping[str, Any], rows: int, ex
     return wanted
 
 
-def _sums(column: str, kind: str) -> dict[str, str]:
-    number = _finite(quoted(column))
-    return {"mean": f"avg({number})", "stddev": f"stddev_samp({number})"} if kind in ("integer", "number") else {}
+def _sums(column: str, kind: str, first: Mapping[str, Any]) -> dict[str, str]:
+    """Whole numbers of 64 bits are added up as such: as doubles, large ones that cancel out take small ones along."""
+    if kind not in ("integer", "number"):
+        return {}
+    name = quoted(column)
+    number, low, high = _finite(name), first["min"], first["max"]
+    whole = kind == "integer" and low is not None and low >= -(2**63) and high < 2**63
+    return {"mean": f"avg(CAST({name} AS BIGINT))" if whole else f"avg({number})", "stddev": f"stddev_samp({number})"}
 
 
 def _finite(name: str) -> str:
