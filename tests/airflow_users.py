@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx
 
 ROOT = Path(__file__).resolve().parents[1]
+_PATIENCE_S = 120.0
 PASSWORDS: Mapping[str, str] = {"ann": "ann's password", "olive": "olive's password", "paul": "paul's password"}
 
 
@@ -32,7 +33,7 @@ class Users:
     def token(self, user: str, kind: str = "") -> str:
         """A token of one of them, as Airflow gives it; one of kind `/cli` is good for a second."""
         about = {"username": user, "password": PASSWORDS[user]}
-        answer = httpx.post(f"{self.url}/auth/token{kind}", json=about, trust_env=False)
+        answer = httpx.post(f"{self.url}/auth/token{kind}", json=about, trust_env=False, timeout=_PATIENCE_S)
         return str(answer.raise_for_status().json()["access_token"])
 
     def environ(self, user: str) -> dict[str, str]:
@@ -43,9 +44,6 @@ class Users:
 @contextlib.contextmanager
 def serve(folder: Path) -> Iterator[Users]:
     """Start it."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     (folder / "passwords.json").write_text(json.dumps(dict(PASSWORDS)))
     environ = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")} | {
         "AIRFLOW_HOME": str(folder),
@@ -57,12 +55,12 @@ def serve(folder: Path) -> Iterator[Users]:
         "AIRFLOW__API_AUTH__JWT_CLI_EXPIRATION_TIME": "1",
         "AIRFLOW__API_AUTH__JWT_LEEWAY": "0",
     }
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, str(Path(__file__)), str(port)], cwd=ROOT, env=environ, stdout=log, stderr=log
-        )
+    with (folder / "log").open("wb") as log, socket.create_server(("127.0.0.1", 0)) as listening:
+        handed = listening.fileno()
+        argv = [sys.executable, str(Path(__file__)), str(handed)]
+        process = subprocess.Popen(argv, cwd=ROOT, env=environ, stdout=log, stderr=log, pass_fds=[handed])
         try:
-            url = f"http://127.0.0.1:{port}"
+            url = f"http://127.0.0.1:{listening.getsockname()[1]}"
             _wait(url, process, folder / "log")
             yield Users(url)
         finally:
@@ -71,7 +69,7 @@ def serve(folder: Path) -> Iterator[Users]:
 
 
 def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + _PATIENCE_S
     while time.monotonic() < end and process.poll() is None:
         with contextlib.suppress(httpx.TransportError):
             if httpx.get(f"{url}/ui/auth/me", trust_env=False).status_code == httpx.codes.UNAUTHORIZED:
@@ -80,7 +78,7 @@ def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     raise RuntimeError(f"Airflow's users did not start:\n{log.read_text()[-3000:]}")
 
 
-def _main(port: int) -> None:
+def _main(handed: int) -> None:
     import uvicorn
     from airflow import settings
     from airflow.api_fastapi.app import init_auth_manager
@@ -93,7 +91,7 @@ def _main(port: int) -> None:
     app = FastAPI()
     app.include_router(auth_router, prefix="/ui")
     init_auth_manager(app)
-    uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning")
+    uvicorn.Server(uvicorn.Config(app, log_level="warning")).run([socket.socket(fileno=handed)])
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as examples
 
 from millrace.settings import Settings
 
@@ -14,6 +16,9 @@ ROOT = Path(__file__).resolve().parents[1]
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when a library loads OpenMP; spinning threads starve others
+# A busy machine draws and runs single examples slowly; pytest's own time limit is the one there is.
+examples.register_profile("millrace", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+examples.load_profile("millrace")
 
 
 @pytest.fixture

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -11,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +21,14 @@ import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
 TOKEN = "0123456789abcdef" * 4
-_START_S = 120
+_START_S = 180
+_TRIES = 3
+_PORTS = range(20_000, 32_000)
+"""Neither Ray's workers nor connections that go out are given one of these by themselves."""
+
+
+class NotStartedError(RuntimeError):
+    """The cluster did not come up; the message ends with what it said."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,9 +62,30 @@ class Cluster:
 
 @contextmanager
 def serve() -> Iterator[Cluster]:
-    """Start Ray by its own command, with two cores, asking for a token; it is stopped at the end."""
+    """Start Ray by its own command, with two cores, asking for a token; it is stopped at the end.
+
+    Raises:
+        NotStartedError: three times over.
+    """
+    with ExitStack() as stack:
+        yield _start(stack)
+
+
+def _start(stack: ExitStack) -> Cluster:
+    """A cluster that answers: another one where somebody took a port before Ray did."""
+    for left in reversed(range(_TRIES)):
+        try:
+            return stack.enter_context(_cluster())
+        except NotStartedError:
+            if not left:
+                raise
+    raise AssertionError("unreachable")
+
+
+@contextmanager
+def _cluster() -> Iterator[Cluster]:
     folder, home = (Path(tempfile.mkdtemp(prefix=f"ray-{what}-")) for what in ("test", "home"))
-    found = Cluster(client=_free_port(), head=_free_port(), dashboard=_free_port())
+    client, head, dashboard, agent = _free_ports(4)
     variables = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "MILLRACE_", "RAY_"))},
         "HOME": str(home),
@@ -64,39 +94,64 @@ def serve() -> Iterator[Cluster]:
         "RAY_AUTH_TOKEN": TOKEN,
     }
     command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--num-cpus=2"]
-    command += ["--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1", f"--dashboard-port={found.dashboard}"]
+    command += ["--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"]
     command += ["--disable-usage-stats", "--object-store-memory=200000000", f"--temp-dir={folder}"]
-    command += [f"--port={found.head}", f"--ray-client-server-port={found.client}"]
-    command += [f"--dashboard-agent-listen-port={_free_port()}"]
-    process = subprocess.Popen(command, env=variables, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command += [f"--port={head}", f"--ray-client-server-port={client}", f"--dashboard-agent-listen-port={agent}"]
+    log = home / "said.log"
+    with log.open("wb") as said:
+        process = subprocess.Popen(
+            command, env=variables, cwd=ROOT, stdout=said, stderr=said, stdin=subprocess.DEVNULL, start_new_session=True
+        )
     try:
-        for port in (found.client, found.dashboard):
-            _wait_for(port, process)
-        yield found
+        for port in (client, dashboard, agent):
+            _wait_for(port, process, log)
+        yield Cluster(client=client, head=head, dashboard=dashboard)
     finally:
-        mine = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
-        process.terminate()
-        process.wait(timeout=60)
-        for one in psutil.wait_procs(mine, timeout=20)[1]:
-            one.kill()
+        _end(process)
         for left in (folder, home):
             shutil.rmtree(left, ignore_errors=True)
 
 
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+def _free_ports(count: int) -> list[int]:
+    """Ports that nobody has, all different: each is held until the last one is found."""
+    with ExitStack() as held:
+        found: list[int] = []
+        while len(found) < count:
+            port, taken = random.choice(_PORTS), held.enter_context(socket.socket())
+            with contextlib.suppress(OSError):
+                taken.bind(("127.0.0.1", port))
+                found.append(port)
+        return found
 
 
-def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
     until = time.monotonic() + _START_S
-    while True:
+    while process.poll() is None and time.monotonic() < until:
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
         except OSError:
-            if process.poll() is not None or time.monotonic() > until:
-                raise RuntimeError("the cluster did not start") from None
             time.sleep(0.2)
         else:
             return
+    raise NotStartedError(f"the cluster did not start: {log.read_text(errors='replace')[-3000:]}")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Stop it with all that it started, also where it ended by itself and left that behind."""
+    mine = {one for one in psutil.process_iter() if _is_of(process, one.pid)}
+    with contextlib.suppress(psutil.NoSuchProcess):  # jobs have sessions of their own
+        mine |= set(psutil.Process(process.pid).children(recursive=True))
+    process.terminate()
+    left = psutil.wait_procs(mine, timeout=60)[1]
+    for one in left:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            one.kill()
+    psutil.wait_procs(left, timeout=20)
+    process.wait()
+
+
+def _is_of(process: subprocess.Popen[bytes], pid: int) -> bool:
+    try:
+        return os.getsid(pid) == process.pid
+    except OSError:
+        return False

@@ -6,7 +6,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -14,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import redis
+
+from tests.ports import reserved_port
 
 URL_VARIABLE = "MILLRACE_TEST_REDIS_URL"
 
@@ -41,8 +42,8 @@ class Server:
             "no",
         ]
         self._process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        end = time.monotonic() + 30
-        while time.monotonic() < end:
+        end = time.monotonic() + 120
+        while time.monotonic() < end and self._process.poll() is None:
             with contextlib.suppress(redis.RedisError), redis.Redis.from_url(self.url) as client:
                 if client.ping():
                     return
@@ -50,9 +51,10 @@ class Server:
         raise RuntimeError("Redis did not start")
 
     def hang(self) -> None:
-        """Leave it there without an answer, until `go_on`."""
+        """Leave it there without an answer, until `go_on`; returns when it stands still."""
         if self._process is not None:
             self._process.send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)
 
     def go_on(self) -> None:
         """Let it answer again."""
@@ -71,13 +73,14 @@ class Server:
 def serve(*, tcp: bool = False) -> Iterator[Server]:
     """A server that stands as long as the block, on a socket or a free port."""
     folder = Path(tempfile.mkdtemp(prefix="mr", dir="/tmp"))
-    server = Server(folder, _free_port() if tcp else 0)
-    try:
-        server.start()
-        yield server
-    finally:
-        server.stop()
-        shutil.rmtree(folder, ignore_errors=True)
+    with reserved_port() if tcp else contextlib.nullcontext(0) as port:
+        server = Server(folder, port)
+        try:
+            server.start()
+            yield server
+        finally:
+            server.stop()
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -88,12 +91,6 @@ def serve_url() -> Iterator[str]:
         return
     with serve() as server:
         yield server.url
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 def _binary() -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from tests.contract.online_stores import KINDS, empty_store, servers
+from tests.ports import reserved_port
 
 from millrace.online import open_reader, open_writer
 
@@ -181,40 +181,40 @@ def test_a_view_that_is_removed_is_gone_from_the_store_and_the_others_stay(addre
 
 
 @pytest.mark.full
+@pytest.mark.timeout(900)
 def test_the_command_line_and_the_server_work_unchanged(address: str, tmp_path: Path) -> None:
     folder = make_repo(tmp_path / "repo", {"type": OURS, "url": address}, engine=COLUMNAR)
     feast = [sys.executable, "-m", "feast.cli.cli", "-c", str(folder)]
     environment = {**os.environ, "IS_TEST": "False"}
     for words in (["apply"], ["materialize", "2013-03-09T12:00:00", "2013-03-10T12:00:00"]):
-        subprocess.run([*feast, *words], env=environment, capture_output=True, text=True, check=True, timeout=120)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    argv = [*feast, "serve", "--host", "127.0.0.1", "--port", str(port)]
-    process = subprocess.Popen(argv, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        question = {"features": ["stats:rate", "stats:city"], "entities": {"driver_id": [1, 2, 9]}}
-        answer = post(f"http://127.0.0.1:{port}/get-online-features", question, process)
-        assert sorted(answer["metadata"]["feature_names"]) == ["city", "driver_id", "rate"]
-        results = dict(zip(answer["metadata"]["feature_names"], answer["results"], strict=True))
-        assert results["rate"]["values"][0] == 0.2
-        assert results["city"]["values"] == [None, "größer", None]
-        assert results["city"]["statuses"][2] == "NOT_FOUND"
-    finally:
-        process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(20)
-        process.kill()
+        subprocess.run([*feast, *words], env=environment, capture_output=True, text=True, check=True, timeout=600)
+    with reserved_port() as port:
+        argv = [*feast, "serve", "--host", "127.0.0.1", "--port", str(port)]
+        process = subprocess.Popen(argv, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            question = {"features": ["stats:rate", "stats:city"], "entities": {"driver_id": [1, 2, 9]}}
+            answer = post(f"http://127.0.0.1:{port}/get-online-features", question, process)
+        finally:
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(20)
+            process.kill()
+            process.wait()
+    assert sorted(answer["metadata"]["feature_names"]) == ["city", "driver_id", "rate"]
+    results = dict(zip(answer["metadata"]["feature_names"], answer["results"], strict=True))
+    assert results["rate"]["values"][0] == 0.2
+    assert results["city"]["values"] == [None, "größer", None]
+    assert results["city"]["statuses"][2] == "NOT_FOUND"
 
 
 def post(url: str, body: dict[str, Any], process: subprocess.Popen[bytes]) -> Any:
     """The answer, as soon as the server is up."""
     request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
-    for _ in range(300):
+    for _ in range(1_000):
         if process.poll() is not None:
             break
         try:
-            with urllib.request.urlopen(request, timeout=20) as answer:
+            with urllib.request.urlopen(request, timeout=120) as answer:
                 return json.loads(answer.read())
         except urllib.error.HTTPError as error:
             raise AssertionError(error.read().decode()) from error

@@ -93,4 +93,4 @@ def test_a_run_without_a_partition_is_told_a_key_of_its_own_domain() -> None:
     task = IngestPartitionOperator(task_id="x", domain="flights", source="flights", partition="")
     with pytest.raises(SpecError) as caught:
         task.partition_key()
-    assert 'such as "2013-01"' in caught.value.remedy
+    assert caught.value.remedy.endswith("such as 2013-01")

@@ -113,7 +113,7 @@ def test_parsing_loads_no_heavy_library() -> None:
         f"[runpy.run_path(str(p)) for p in sorted(Path({str(ROOT / 'dags')!r}).glob('*.py'))]\n"
         f"print(json.dumps([m for m in {HEAVY!r} if m in sys.modules]))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=280)
     assert json.loads(done.stdout.splitlines()[-1]) == []
 
 

@@ -173,7 +173,7 @@ def test_parsing_a_domain_that_watches_loads_no_heavy_library(tmp_path: Path) ->
         capture_output=True,
         text=True,
         check=True,
-        timeout=120,
+        timeout=280,
         env={**os.environ, "MILLRACE_DAGS": str(tmp_path)},
     )
     assert json.loads(done.stdout.splitlines()[-1]) == []

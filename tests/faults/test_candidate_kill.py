@@ -15,7 +15,7 @@ from millrace.artifact import DatasetRef, ModelRef
 from millrace.registry.mlflow_client import connect
 from millrace.settings import Settings
 
-pytestmark = [pytest.mark.integration, pytest.mark.full]
+pytestmark = [pytest.mark.integration, pytest.mark.full, pytest.mark.timeout(900)]
 MOMENTS = {
     "in the fit": ("millrace.training.run", "FolderRun.report"),
     "before the recipe": ("millrace.step.candidate", "record_recipe"),
@@ -61,7 +61,7 @@ def test_a_killed_training_ends_in_one_run_of_the_undisturbed_package(
     ref = write_training_set(use_case, settings.lake, ["2020-01", "2020-02", "2020-03"], 200)
     child = multiprocessing.get_context("spawn").Process(target=train_and_die, args=(moment, settings, ref))
     child.start()
-    child.join(timeout=120)
+    child.join()
     assert child.exitcode == -signal.SIGKILL
     model = train(settings, ref)
     client = connect(settings)

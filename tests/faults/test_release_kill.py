@@ -38,7 +38,7 @@ from millrace.settings import Settings
 from millrace.step import deployment, registry, release
 from millrace.step.approval import approve_by_policy
 
-pytestmark = [pytest.mark.integration, pytest.mark.full, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.integration, pytest.mark.full, pytest.mark.timeout(900)]
 USE_CASE = "flight_delay"
 
 

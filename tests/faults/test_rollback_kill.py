@@ -27,7 +27,7 @@ from millrace.step import deployment, release, rollback
 from millrace.step.reconcile import PENDING, reconcile_registry
 
 __all__ = ["house", "sealed"]
-pytestmark = [pytest.mark.integration, pytest.mark.full, pytest.mark.timeout(200)]
+pytestmark = [pytest.mark.integration, pytest.mark.full, pytest.mark.timeout(900)]
 USE_CASE = "flight_delay"
 
 

@@ -28,7 +28,7 @@ from millrace.step.training import build_training_set
 from millrace.step.validation import validate_partition
 from millrace.training import train_package
 
-pytestmark = [pytest.mark.integration, pytest.mark.full]
+pytestmark = [pytest.mark.integration, pytest.mark.full, pytest.mark.timeout(900)]
 SHARED = Path(os.environ.get("MILLRACE_SHARED_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
 ADULT = SHARED / "adult"
 MONTHS = {"1994-01": "train", "1994-02": "test"}

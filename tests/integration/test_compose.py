@@ -24,7 +24,7 @@ def _config(tmp_path: Path, names: list[str]) -> subprocess.CompletedProcess[str
     env.write_text("".join(f"{name}=for-a-test\n" for name in names))
     command = ["docker-compose", "-f", str(COMPOSE), "--env-file", str(env), "config"]
     clean = {"PATH": "/usr/bin:/bin:/usr/local/bin", "HOME": str(tmp_path)}
-    return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=clean, check=False, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=clean, check=False, timeout=280)
 
 
 @needs_compose

@@ -18,8 +18,9 @@ from typing import Any
 import pandas as pd
 import pytest
 from tests.contract.offline_stores import Fact, moment, write_facts
+from tests.ports import reserved_port
 
-pytestmark = [pytest.mark.integration, pytest.mark.full]
+pytestmark = [pytest.mark.integration, pytest.mark.full, pytest.mark.timeout(900)]
 FEAST = str(Path(sys.executable).with_name("feast"))
 YAML = """
 project: trial
@@ -60,7 +61,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def feast(folder: Path, *words: str) -> str:
-    done = subprocess.run([FEAST, "-c", str(folder), *words], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([FEAST, "-c", str(folder), *words], capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
 
@@ -68,20 +69,23 @@ def feast(folder: Path, *words: str) -> str:
 @contextmanager
 def serving(folder: Path, word: str) -> Iterator[int]:
     """One of Feast's servers, until it takes connections."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-    words = [FEAST, "-c", str(folder), word, "--host", "127.0.0.1", "--port", str(port)]
-    with (folder / f"{word}.log").open("wb") as log:
-        server = subprocess.Popen(words, stdout=log, stderr=log, env={**os.environ, "FEAST_USAGE": "False"})
-    try:
-        for _ in range(600):
+    with reserved_port() as port, _started(folder, word, port) as server:
+        for _ in range(1_200):
             assert server.poll() is None, (folder / f"{word}.log").read_text()[-2000:]
             with socket.socket() as client:
                 if client.connect_ex(("127.0.0.1", port)) == 0:
                     break
             time.sleep(0.2)
         yield port
+
+
+@contextmanager
+def _started(folder: Path, word: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    words = [FEAST, "-c", str(folder), word, "--host", "127.0.0.1", "--port", str(port)]
+    with (folder / f"{word}.log").open("wb") as log:
+        server = subprocess.Popen(words, stdout=log, stderr=log, env={**os.environ, "FEAST_USAGE": "False"})
+    try:
+        yield server
     finally:
         server.terminate()
         try:

@@ -44,7 +44,7 @@ from millrace.step.release import release_model
 from millrace.step.scoring import score_partition
 from millrace.step.training import build_training_set
 
-pytestmark = [pytest.mark.integration, pytest.mark.full]
+pytestmark = [pytest.mark.integration, pytest.mark.full, pytest.mark.timeout(900)]
 HOLDOUT, LIVE = tolls.MONTHS[2], tolls.MONTHS[3]
 PASSES = 700
 NAMES = ["weight", "passes_1d", "weight_1d", "heaviest", "lanes"]
@@ -210,7 +210,7 @@ def test_the_command_line_says_whether_a_model_fits_and_starts_nothing_without_a
     def run(*more: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "millrace.cli.main", "import", "toll_fine", str(place.file)]
         command += ["--signature", str(tmp_path / "signature.yaml"), *more]
-        return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=120, check=False)
+        return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=280, check=False)
 
     checked = run("--check", "--json", "--holdout", HOLDOUT)
     assert checked.returncode == 0, checked.stderr

@@ -23,7 +23,7 @@ from millrace.governance.release import Release
 from millrace.governance.state import LEDGER, engine_of, exclusive, reading, start_writing, writing
 from millrace.settings import Settings
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(250)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 T = datetime(2013, 4, 1, 4, tzinfo=UTC)
 RELEASE = Release(
     use_case="flight_delay",

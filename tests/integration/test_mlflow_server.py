@@ -5,15 +5,16 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from tests.ports import reserved_port
 from tests.unit.governance.proposal import Case, empty_mlflow
 
 from millrace.errors import RegistryError, RegistryUnavailableError
@@ -27,7 +28,7 @@ from millrace.step.approval import approve_by_policy
 from millrace.step.registry import register_model
 from millrace.step.release import release_model
 
-pytestmark = [pytest.mark.integration, pytest.mark.full, pytest.mark.timeout(280)]
+pytestmark = [pytest.mark.integration, pytest.mark.full, pytest.mark.timeout(900)]
 
 
 @dataclasses.dataclass
@@ -64,29 +65,26 @@ class Restartable:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    started = start_in(tmp_path_factory.mktemp("mlflow server"))
-    try:
+    with started_in(tmp_path_factory.mktemp("mlflow server")) as started:
         yield started.url
-    finally:
-        started.kill()
 
 
 @pytest.fixture
 def restartable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Restartable]:
-    started = start_in(tmp_path_factory.mktemp("mlflow to kill"))
-    try:
+    with started_in(tmp_path_factory.mktemp("mlflow to kill")) as started:
         yield started
-    finally:
-        started.kill()
 
 
-def start_in(folder: Path) -> Restartable:
+@contextmanager
+def started_in(folder: Path) -> Iterator[Restartable]:
     (folder / "mlflow.db").write_bytes(empty_mlflow())
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        server = Restartable(folder, free.getsockname()[1])
-    server.start()
-    return server
+    with reserved_port() as port:
+        server = Restartable(folder, port)
+        try:
+            server.start()
+            yield server
+        finally:
+            server.kill()
 
 
 def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:

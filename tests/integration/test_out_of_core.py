@@ -23,7 +23,7 @@ from millrace.training.data.training_set import assemble_partition
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.full,
-    pytest.mark.timeout(280),
+    pytest.mark.timeout(900),
     needs_proc,
 ]
 PARTITIONS, HOLDOUT = ["2020-01", "2020-02", "2020-03", "2020-04"], "2020-05"

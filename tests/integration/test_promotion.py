@@ -35,7 +35,7 @@ MONTHS = (10, 11, 12)
 PAIRS, REPLAYS, ROUNDS = 20, 200, 200
 ROWS = 80_000
 MIN_GAIN = BetterThanChampion().min_gain
-pytestmark = [pytest.mark.integration, pytest.mark.full]
+pytestmark = [pytest.mark.integration, pytest.mark.full, pytest.mark.timeout(900)]
 _FLIGHTS = """
 SELECT f.month, f.time_hour, (f.arr_delay > 15)::DOUBLE AS label, f.arr_delay,
     f.hour * 60 + f.minute AS minute, f.distance,

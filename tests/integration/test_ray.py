@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -10,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,7 @@ from millrace.step.retrieval import entity_rows, historical_features
 from millrace.step.retrieval_split import split_features
 from millrace.step.training import build_training_set
 
-pytestmark = [pytest.mark.integration, pytest.mark.full, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.integration, pytest.mark.full, pytest.mark.timeout(600)]
 ROOT = Path(__file__).resolve().parents[2]
 RAY = ComputeSpec(engine="ray", threads=1, memory_limit="300MB")
 
@@ -119,6 +121,7 @@ def test_what_work_says_and_raises_arrives_as_it_was(engine: Engine, caplog: pyt
 
 ALONE = """
 import json, os, signal, sys, time
+from contextlib import suppress
 import psutil
 from millrace.engine import open_engine
 from millrace.spec import ComputeSpec
@@ -129,7 +132,10 @@ with open_engine(ComputeSpec.model_validate_json(sys.argv[1])) as engine:
     assert list(engine.map(abs, [-1, -2, -3])) == [1, 2, 3]
     assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
     own = [psutil.Process(), *psutil.Process().children(recursive=True)]
-    listening = {item.laddr.ip for one in own for item in one.net_connections() if item.status == "LISTEN"}
+    listening = set()
+    for one in own:
+        with suppress(psutil.NoSuchProcess):
+            listening |= {item.laddr.ip for item in one.net_connections() if item.status == "LISTEN"}
     import ray
     folder = os.path.dirname(ray._private.worker._global_node.get_session_dir_path())
     print(json.dumps({"listening": sorted(listening), "folder": folder, "processes": len(own)}), flush=True)
@@ -137,15 +143,22 @@ with open_engine(ComputeSpec.model_validate_json(sys.argv[1])) as engine:
         time.sleep(200)
 changed = {name for name in os.environ if os.environ[name] != variables.get(name)} - {"RAY_CLIENT_MODE"}
 assert not changed, changed
-psutil.wait_procs(own[1:], timeout=30)
-print(json.dumps({"left": [one.name() for one in own[1:] if one.is_running()]}), flush=True)
+left = psutil.wait_procs(own[1:], timeout=60)[1]
+told = [text for text in map(str, left) if "zombie" not in text and "terminated" not in text]
+print(json.dumps({"left": told}), flush=True)
 """
 
 
-def start_alone(home: Path, *words: str) -> subprocess.Popen[str]:
+@contextlib.contextmanager
+def start_alone(home: Path, *words: str) -> Iterator[subprocess.Popen[str]]:
+    """The program above in a process of its own, which does not outlive the block."""
     command = [sys.executable, "-c", ALONE, RAY.model_dump_json(), *words]
     variables = {**os.environ, "HOME": str(home)}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=variables)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=variables) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def said(line: str) -> dict[str, Any]:
@@ -154,8 +167,8 @@ def said(line: str) -> dict[str, Any]:
 
 
 def test_ray_listens_on_loopback_alone_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    process = start_alone(tmp_path)
-    out, _ = process.communicate(timeout=120)
+    with start_alone(tmp_path) as process:
+        out, _ = process.communicate()
     assert process.returncode == 0
     first, last = (said(line) for line in out.splitlines())
     assert {ip.removeprefix("::ffff:") for ip in first["listening"]} == {"127.0.0.1"}
@@ -164,22 +177,40 @@ def test_ray_listens_on_loopback_alone_and_leaves_nothing_behind(tmp_path: Path)
     assert list(tmp_path.iterdir()) == [], "Ray wrote into the home of its user"
 
 
+HELPERS = {"ray::DashboardAgent", "ray::RuntimeEnvAgent"}
+"""Of Ray's: they look for their head for a minute before they go; they compute nothing."""
+
+
+def name_of(process: psutil.Process) -> str:
+    """What it is called; nothing once it is over, whether somebody waited for it or not."""
+    try:
+        return "" if process.status() == psutil.STATUS_ZOMBIE else str(process.name())
+    except psutil.NoSuchProcess:
+        return ""
+
+
+def wait_for_all(processes: list[psutil.Process], *, but: set[str]) -> None:
+    """Wait until none is left but those of some names."""
+    until = time.monotonic() + 120
+    while others := set(map(name_of, processes)) - {"", *but}:
+        assert time.monotonic() < until, others
+        time.sleep(0.2)
+
+
 @pytest.mark.parametrize("killed_by", [signal.SIGKILL, signal.SIGTERM])
 def test_a_task_that_is_killed_takes_its_ray_with_it(tmp_path: Path, killed_by: signal.Signals) -> None:
-    process = start_alone(tmp_path, "wait")
-    assert process.stdout is not None
-    folder = said(process.stdout.readline())["folder"]
-    mine = psutil.Process(process.pid).children(recursive=True)
-    assert len(mine) > 4
-    process.send_signal(killed_by)
-    process.wait(timeout=60)
-    _, left = psutil.wait_procs(mine, timeout=8 if killed_by == signal.SIGKILL else 60)
+    with start_alone(tmp_path, "wait") as process:
+        assert process.stdout is not None
+        folder = said(process.stdout.readline())["folder"]
+        mine = psutil.Process(process.pid).children(recursive=True)
+        assert len(mine) > 4
+        process.send_signal(killed_by)
+        process.wait()
     try:
-        # Two helpers of Ray's look for their head for a minute before they go; they compute nothing.
-        helpers = {"ray::DashboardAgent", "ray::RuntimeEnvAgent"} if killed_by == signal.SIGKILL else set()
-        assert {one.name() for one in left} <= helpers
+        wait_for_all(mine, but=HELPERS if killed_by == signal.SIGKILL else set())
     finally:
-        for one in left:
-            one.kill()
+        for one in mine:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
     assert Path(folder).exists() == (killed_by == signal.SIGKILL)
     shutil.rmtree(folder, ignore_errors=True)

@@ -37,7 +37,7 @@ from millrace.training.isolation.isolated import work
 from millrace.training.isolation.software import NO_DISTRIBUTION
 from millrace.training.isolation.worker_process import Place, own_code
 
-pytestmark = [pytest.mark.integration, pytest.mark.full]
+pytestmark = [pytest.mark.integration, pytest.mark.full, pytest.mark.timeout(900)]
 ROOT = Path(__file__).resolve().parents[2]
 PARTITIONS = ["2020-01", "2020-02", "2020-03"]
 SPEC = {"rounds": 30, "max_depth": 4, "subsample": 0.8}
@@ -45,9 +45,11 @@ TUNING = {"space": {"gamma": {"type": "float", "low": 0.0, "high": 5.0}}, "trial
 
 
 def git(root: Path, *argv: str) -> str:
+    """Run it in a checkout, also where a hook of another one runs the tests."""
     identity = ["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"]
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     return subprocess.run(
-        ["git", *identity, "-C", str(root), *argv], check=True, capture_output=True, text=True
+        ["git", *identity, "-C", str(root), *argv], check=True, capture_output=True, text=True, env=environ
     ).stdout.strip()
 
 

@@ -16,7 +16,7 @@ from tests.unit import tolls
 from millrace.lake import Table
 from millrace.settings import Settings
 
-pytestmark = [pytest.mark.integration, pytest.mark.full, needs_proc]
+pytestmark = [pytest.mark.integration, pytest.mark.full, pytest.mark.timeout(900), needs_proc]
 ROOT = Path(__file__).resolve().parents[2]
 PASSES, GATES, LIMIT_MB = 5_000_000, 40, 100
 SQL = """

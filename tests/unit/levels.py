@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,6 +17,7 @@ from millrace.lake.digest import content_digest
 from millrace.online.address import open_reader
 from millrace.settings import Settings
 from millrace.spec import DomainSpec
+from tests.contract.online_stores import patience
 
 KEYS = ["a", "b", "c", "d"]
 PARTITIONS = ["2020-01-01", "2020-01-02", "2020-01-03", "2020-01-04"]
@@ -91,8 +93,5 @@ def write_facts(settings: Settings, domain: DomainSpec, view: str, partition: st
 
 def answers(settings: Settings, view: str, keys: Sequence[str] = KEYS) -> Any:
     """What the online store answers for all keys, and as of when."""
-    reader = open_reader(settings.online_store)
-    try:
+    with patience(), contextlib.closing(open_reader(settings.online_store)) as reader:
         return reader.high_water_mark(view), reader.read_rows(view, [(key,) for key in keys])
-    finally:
-        reader.close()

@@ -47,7 +47,7 @@ def test_a_rollback_says_what_it_did_and_the_ledger_who_and_why(installed: House
     assert (told["release"], told["replaced"], told["rows"]) == (1, 1, len(installed.packages[0].golden))
 
     installed.live.process.terminate()
-    installed.live.process.wait(60)
+    installed.live.process.wait(120)
     pending = CliRunner().invoke(_app, ["rollback", "flight_delay", "--to", "2", "--because", "a mistake"])
     assert pending.exit_code == 3
     assert "pending: release 2 of 'flight_delay' is pending" in pending.output

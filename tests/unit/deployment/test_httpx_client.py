@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import json
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from tests.ports import reserved_port
 
 from millrace.deployment.httpx_client import ServiceClient
 from millrace.errors import DeploymentError
@@ -63,9 +63,10 @@ def test_a_refusal_is_told_at_once(body: bytes) -> None:
 
 
 def test_attempts_are_bounded_and_nobody_is_named() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    with pytest.raises(DeploymentError, match=r"does not answer \(3 attempts\)") as caught:
+    with (
+        reserved_port() as port,
+        pytest.raises(DeploymentError, match=r"does not answer \(3 attempts\)") as caught,
+    ):
         ServiceClient(url=f"http://127.0.0.1:{port}", attempts=3, pause_s=0.01).load("m")
     assert "make up" in caught.value.remedy
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -60,19 +61,24 @@ def test_a_folder_that_is_a_file_is_told(tmp_path: Path) -> None:
 
 def test_a_reader_never_sees_half_a_pointer(tmp_path: Path) -> None:
     write_pointer(tmp_path, REF)
-    path, stop, seen = pointer_path(tmp_path, "flight_delay"), threading.Event(), set()
+    path, stop = pointer_path(tmp_path, "flight_delay"), threading.Event()
 
-    def read() -> None:
-        while not stop.is_set():
-            seen.add(json.loads(path.read_bytes())["release"])
+    def read() -> list[int]:
+        seen: list[int] = []
+        while not seen or not stop.is_set():
+            seen.append(json.loads(path.read_bytes())["release"])
+        return seen
 
-    reader = threading.Thread(target=read)
-    reader.start()
-    for release in range(4, 24):
-        write_pointer(tmp_path, dataclasses.replace(REF, release=release))
-    stop.set()
-    reader.join()
-    assert seen <= set(range(3, 24))
+    with ThreadPoolExecutor(1) as pool:
+        reader = pool.submit(read)
+        try:
+            for release in range(4, 24):
+                write_pointer(tmp_path, dataclasses.replace(REF, release=release))
+        finally:
+            stop.set()
+    seen = reader.result()
+    assert seen == sorted(seen)
+    assert set(seen) <= set(range(3, 24))
 
 
 def hold(folder: Path, held: Event, release: Event) -> bool:

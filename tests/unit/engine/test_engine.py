@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +17,7 @@ from millrace import errors
 from millrace.engine import LocalEngine, RowWork, open_engine, require_ray
 from millrace.engine.ray_engine import RayEngine, _share_of, _work_on
 from millrace.engine.ray_rows import SLICE_ROWS, slices_of
-from millrace.engine.ray_session import session
+from millrace.engine.ray_session import _end_half_started, _errors_told, session
 from millrace.errors import EngineError, MillraceError, SettingsError
 from millrace.ingestion import Connection
 from millrace.spec import ComputeSpec
@@ -85,7 +86,7 @@ def test_nothing_of_ray_is_imported_with_the_local_engine() -> None:
         "with engine.open_engine(ComputeSpec()) as local: assert list(local.map(abs, [-1, 2])) == [1, 2]\n"
         "assert not [name for name in sys.modules if name.partition('.')[0] == 'ray']\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=240)
 
 
 def test_ray_that_is_not_installed_is_said_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,3 +165,24 @@ def test_workers_that_ray_could_not_start_are_refused_before_anybody_waits(monke
     engine = open_engine(ComputeSpec(engine="ray"))
     with engine as started, pytest.raises(EngineError, match="path holds a space"):
         require_ray(started, where="here").start()
+
+
+def test_a_start_that_took_ray_too_long_is_worth_a_retry() -> None:
+    with pytest.raises(EngineError, match=r"cannot be reached or started: The current node timed out") as caught:
+        with _errors_told("this machine"):
+            raise Exception("The current node timed out during startup.")  # noqa: TRY002 as Ray raises it
+    assert caught.value.retryable
+
+
+def test_what_a_failed_start_left_is_ended_and_no_other_process(tmp_path: Path) -> None:
+    left, other = (
+        subprocess.Popen(["sh", "-c", "read x", word], stdin=subprocess.PIPE) for word in (str(tmp_path), "elsewhere")
+    )
+    try:
+        _end_half_started(str(tmp_path))
+        assert left.poll() is not None
+        assert other.poll() is None
+    finally:
+        for process in (left, other):
+            process.kill()
+            process.communicate()

@@ -74,5 +74,6 @@ def test_only_one_process_at_a_time_applies(tmp_path: Path) -> None:
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join()
+    assert [process.exitcode for process in processes] == [0] * 3
     assert log.read_text().split() == ["in", "out"] * 3

@@ -310,9 +310,10 @@ def note_when_held(settings: Settings, order: Path) -> None:
 @pytest.mark.timeout(250)
 def test_a_name_is_held_by_one_process_at_a_time(settings: Settings, tmp_path: Path) -> None:
     order = tmp_path / "order"
+    order.touch()
     with exclusive(settings, "version of a"):
         child = Child(partial(note_when_held, settings, order))
-        while not order.exists() and child.runs:
+        while not order.read_text() and child.runs:
             time.sleep(0.01)
         order.open("a").write("parent. ")
     ended = child.end()

@@ -10,7 +10,6 @@ import json
 import logging
 import ssl
 import threading
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -24,6 +23,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from tests.ports import reserved_port
 from tests.unit.ingestion.one_pass import FEBRUARY, FIRST, JANUARY, LAST, no_connections, notes_of, rejects_of, rows_of
 
 from millrace.errors import SourceError, SourceUnavailableError
@@ -202,12 +202,12 @@ def test_a_service_that_stays_busy_or_away_asks_for_another_try(
     with pytest.raises(SourceUnavailableError, match="502"):
         rows_of(source("/items?token=hunter2"))
     assert waits == [1, 2, 4, 8]
-    service.server.shutdown()
-    service.server.server_close()
-    with pytest.raises(SourceUnavailableError, match="ConnectError") as caught:
-        rows_of(source("/items?token=hunter2"))
+    with reserved_port() as port:
+        away = f"http://127.0.0.1:{port}/items?token=hunter2"
+        with pytest.raises(SourceUnavailableError, match="ConnectError") as caught:
+            rows_of(source(away))
+        assert source(away).fingerprint(JANUARY) is None
     assert "hunter2" not in str(caught.value)
-    assert source().fingerprint(JANUARY) is None
 
 
 def test_a_page_cut_off_in_the_middle_is_asked_for_again(service: Service, source: Make) -> None:
@@ -224,9 +224,18 @@ def test_a_page_that_drips_longer_than_it_may_is_given_up(
     service: Service, source: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(httpx_session, "_ATTEMPTS", 1)
-    service.answer = lambda _: time.sleep(0.5) or page(ITEMS)  # type: ignore[func-returns-value]
-    with pytest.raises(SourceUnavailableError, match="ReadTimeout"):
-        rows_of(source(timeout_s=0.1))
+    given_up = threading.Event()
+
+    def answer_afterwards(_: Asked) -> Reply:
+        given_up.wait(120)
+        return page(ITEMS)
+
+    service.answer = answer_afterwards
+    try:
+        with pytest.raises(SourceUnavailableError, match="ReadTimeout"):
+            rows_of(source(timeout_s=0.1))
+    finally:
+        given_up.set()
 
 
 @pytest.mark.parametrize(

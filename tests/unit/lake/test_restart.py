@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
@@ -53,10 +53,7 @@ def test_of_restarts_at_once_one_is_done_and_no_write_after_it_is_lost(tmp_path:
         table.replace(NEW, partition=key)
 
     keys = [f"2020-0{number}" for number in range(1, 7)]
-    threads = [threading.Thread(target=change, args=(key,)) for key in keys]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(len(keys)) as pool:
+        list(pool.map(change, keys))
     assert table.partitions() == keys
     assert sum("millrace.restart" in commit for commit in table.open().history()) == 1

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
-import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -17,6 +16,7 @@ from millrace.local import process
 from millrace.local.layout import Layout
 from millrace.local.record import Record, read_record
 
+_PATIENCE_S = 120.0
 _DRIVER = """
 import os, signal, sys
 from pathlib import Path
@@ -65,12 +65,37 @@ class _Run:
             found = read_record(self.layout)
             return found is not None and all(found.services[name].state == state for name, state in states.items())
 
-        assert process.wait_until(reached, 15.0), json.dumps(str(read_record(self.layout)))
+        self.until(reached)
         return self.record()
+
+    def until(self, reached: Callable[[], bool]) -> None:
+        assert process.wait_until(reached, _PATIENCE_S), read_record(self.layout)
 
     def stop(self) -> None:
         self.popen.send_signal(signal.SIGTERM)
-        assert self.popen.wait(60) == 0
+        assert self.popen.wait(_PATIENCE_S) == 0
+
+    def end(self) -> None:
+        """Whatever the test came to: the keeper is gone, and its services end with it."""
+        if self.popen.poll() is None:
+            self.popen.kill()
+        self.popen.communicate()
+
+
+Start = Callable[..., _Run]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    runs: list[_Run] = []
+
+    def begin(services: str, **more: str) -> _Run:
+        runs.append(_Run(tmp_path, services, **more))
+        return runs[-1]
+
+    yield begin
+    for run in runs:
+        run.end()
 
 
 def _gone(pid: int) -> bool:
@@ -80,31 +105,31 @@ def _gone(pid: int) -> bool:
         return True
 
 
-def test_a_service_waits_for_the_job_before_it(tmp_path: Path) -> None:
+def test_a_service_waits_for_the_job_before_it(tmp_path: Path, start: Start) -> None:
     marker = tmp_path / "done"
     job = f"import time, pathlib; time.sleep(.5); pathlib.Path({str(marker)!r}).touch()"
     then = f"import pathlib, time; assert pathlib.Path({str(marker)!r}).exists(); time.sleep(600)"
-    run = _Run(tmp_path, f"[run('job', {job!r}, once=True), run('then', {then!r}, after=('job',))]")
+    run = start(f"[run('job', {job!r}, once=True), run('then', {then!r}, after=('job',))]")
     record = run.wait(job="done", then="running")
     assert record.services["then"].restarts == 0
     run.stop()
     assert run.record().state == "stopped"
 
 
-def test_a_killed_service_is_started_again(tmp_path: Path) -> None:
-    run = _Run(tmp_path, "[run('one', SLEEP)]")
+def test_a_killed_service_is_started_again(start: Start) -> None:
+    run = start("[run('one', SLEEP)]")
     first = run.wait(one="running").services["one"].pid
     assert first is not None
     os.kill(first, signal.SIGKILL)
-    assert process.wait_until(lambda: run.record().services["one"].restarts == 1, 10.0)
+    run.until(lambda: run.record().services["one"].restarts == 1)
     second = run.wait(one="running").services["one"].pid
     assert second != first
     run.stop()
 
 
-def test_it_gives_up_on_what_dies_again_and_again_and_names_the_log(tmp_path: Path) -> None:
-    run = _Run(tmp_path, "[run('good', SLEEP), run('bad', 'raise SystemExit(\"no database\")', after=('good',))]")
-    out, _ = run.popen.communicate(timeout=120)
+def test_it_gives_up_on_what_dies_again_and_again_and_names_the_log(start: Start) -> None:
+    run = start("[run('good', SLEEP), run('bad', 'raise SystemExit(\"no database\")', after=('good',))]")
+    out, _ = run.popen.communicate(timeout=_PATIENCE_S)
     assert run.popen.returncode == 1
     assert "bad ended with 1" in out
     assert "no database" in out
@@ -114,65 +139,68 @@ def test_it_gives_up_on_what_dies_again_and_again_and_names_the_log(tmp_path: Pa
     assert record.services["good"].state == "stopped"
 
 
-def test_a_service_that_dies_before_its_start_is_over_is_noticed(tmp_path: Path) -> None:
+def test_a_service_that_dies_before_its_start_is_over_is_noticed(start: Start) -> None:
     slow = """
-import time
 start = process.start
 def start_slowly(*args, **kwargs):
     found = start(*args, **kwargs)
-    time.sleep(0.2)
+    os.waitid(os.P_PID, found[0].pid, os.WEXITED | os.WNOWAIT)
     return found
 process.start = start_slowly
 """
-    run = _Run(tmp_path, "[run('bad', 'raise SystemExit(3)')]", before=slow)
-    out, _ = run.popen.communicate(timeout=60)
+    run = start("[run('bad', 'raise SystemExit(3)')]", before=slow)
+    out, _ = run.popen.communicate(timeout=_PATIENCE_S)
     assert (run.popen.returncode, "bad ended with 3" in out) == (1, True)
 
 
-def test_a_service_that_dies_while_another_one_starts_is_noticed(tmp_path: Path) -> None:
+def test_a_service_that_dies_while_another_one_starts_is_noticed(start: Start) -> None:
     killing = """
-import time
 start, first = process.start, []
 def kill_the_first_and_start(argv, **kwargs):
     if "two" in argv[-1]:
         os.kill(first[0].pid, signal.SIGKILL)
-        time.sleep(0.2)
+        os.waitid(os.P_PID, first[0].pid, os.WEXITED | os.WNOWAIT)
     found = start(argv, **kwargs)
     first.append(found[1])
     return found
 process.start = kill_the_first_and_start
 """
-    run = _Run(tmp_path, "[run('one', SLEEP), run('two', SLEEP + '  # two', after=('one',))]", before=killing)
-    record = run.wait(two="running", one="running")
-    assert process.wait_until(lambda: run.record().services["one"].restarts == 1, 15.0), record
+    run = start("[run('one', SLEEP), run('two', SLEEP + '  # two', after=('one',))]", before=killing)
+    run.wait(two="running", one="running")
+    run.until(lambda: run.record().services["one"].restarts == 1)
     run.stop()
 
 
-def test_stopping_leaves_no_descendant_not_even_a_stubborn_one_in_its_own_session(tmp_path: Path) -> None:
+def test_stopping_leaves_no_descendant_not_even_a_stubborn_one_in_its_own_session(tmp_path: Path, start: Start) -> None:
     pids = tmp_path / "pids"
-    stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
-    code = f"""
-import pathlib, subprocess, sys, time
-child = subprocess.Popen([sys.executable, "-c", {stubborn!r}], start_new_session=True)
-pathlib.Path({str(pids)!r}).write_text(str(child.pid))
+    stubborn = f"""
+import os, pathlib, signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+draft = pathlib.Path({str(tmp_path / "draft")!r})
+draft.write_text(str(os.getpid()))
+draft.rename({str(pids)!r})
 time.sleep(600)
 """
-    run = _Run(tmp_path, f"[run('one', {code!r})]")
+    code = f"""
+import subprocess, sys, time
+subprocess.Popen([sys.executable, "-c", {stubborn!r}], start_new_session=True)
+time.sleep(600)
+"""
+    run = start(f"[run('one', {code!r})]")
     run.wait(one="running")
-    assert process.wait_until(lambda: pids.exists() and bool(pids.read_text()), 10.0)
-    time.sleep(0.3)
+    run.until(pids.exists)
     child = int(pids.read_text())
     run.stop()
     assert _gone(child)
 
 
-def test_children_end_when_the_keeper_is_killed(tmp_path: Path) -> None:
-    run = _Run(tmp_path, "[run('one', SLEEP)]")
+def test_children_end_when_the_keeper_is_killed(start: Start) -> None:
+    run = start("[run('one', SLEEP)]")
     pid = run.wait(one="running").services["one"].pid
     assert pid is not None
     run.popen.kill()
-    run.popen.wait(60)
-    assert process.wait_until(lambda: _gone(pid), 5.0)
+    run.popen.wait(_PATIENCE_S)
+    run.until(lambda: _gone(pid))
 
 
 def test_a_recycled_pid_is_never_taken_for_ours() -> None:

@@ -6,6 +6,7 @@ import socket
 from collections.abc import Iterator
 
 import pytest
+from tests.ports import reserved_port
 
 from millrace.errors import SettingsError
 from millrace.local.port import DEFAULTS, choose_ports, is_free
@@ -36,11 +37,16 @@ def test_explicit_port_that_is_taken_is_refused_by_name(taken: int) -> None:
     assert "unset MILLRACE_MLFLOW_PORT" in caught.value.remedy
 
 
-def test_two_services_cannot_have_one_explicit_port() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        free = str(server.getsockname()[1])
+@pytest.fixture
+def free() -> Iterator[int]:
+    with reserved_port() as port:
+        yield port
+
+
+def test_two_services_cannot_have_one_explicit_port(free: int) -> None:
+    assert is_free(free)
     with pytest.raises(SettingsError, match="is taken"):
-        choose_ports({"MILLRACE_AIRFLOW_PORT": free, "MILLRACE_SERVING_PORT": free})
+        choose_ports({"MILLRACE_AIRFLOW_PORT": str(free), "MILLRACE_SERVING_PORT": str(free)})
 
 
 @pytest.mark.parametrize("text", ["http", "0", "70000", "-1"])
@@ -49,10 +55,8 @@ def test_what_is_no_port_is_refused(text: str) -> None:
         choose_ports({"MILLRACE_AIRFLOW_PORT": text})
 
 
-def test_ports_of_the_last_start_are_kept_where_free() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        last = int(server.getsockname()[1])
-    assert choose_ports({}, {"airflow": last}).airflow == last
+def test_ports_of_the_last_start_are_kept_where_free(free: int) -> None:
+    assert choose_ports({}, {"airflow": free}).airflow == free
 
 
 def test_the_ports_differ() -> None:

@@ -45,7 +45,7 @@ def bare(script: str, *arguments: str) -> list[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=280,
         cwd=Path(__file__).resolve().parents[3],
     )
     assert done.returncode == 0, done.stderr

@@ -100,7 +100,7 @@ def test_a_service_of_another_folder_or_token_is_not_believed(house: House, tmp_
 def test_without_a_service_the_pointer_is_written_and_the_rest_is_pending(house: House) -> None:
     one = record(house.settings, release_of(house.packages[0], 1, MARCH))
     house.live.process.terminate()
-    house.live.process.wait(60)
+    house.live.process.wait(120)
     with pytest.raises(DeploymentError, match="release 1 of 'flight_delay' is pending") as caught:
         deploy_release(house.spec, one, settings=house.settings)
     assert caught.value.retryable

@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import logging
 import shutil
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -232,16 +232,9 @@ def test_two_runs_at_once_take_turns(settings: Settings, plant: DomainSpec) -> N
     for number, partition in enumerate(PARTITIONS):
         facts = [(key, 24 * number + hour, 24 * number + hour, float(hour)) for hour in range(20) for key in "abcd"]
         write_facts(settings, plant, "long", partition, facts)
-    reports: list[Any] = []
-    threads = [
-        threading.Thread(target=lambda key=key: reports.append(materialize_view(plant, "long", key, settings=settings)))
-        for key in (*PARTITIONS, *PARTITIONS)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(reports) == len(threads)
+    keys = (*PARTITIONS, *PARTITIONS)
+    with ThreadPoolExecutor(len(keys)) as pool:
+        list(pool.map(lambda key: materialize_view(plant, "long", key, settings=settings), keys))
     alone = elsewhere(settings)
     materialize_view(plant, "long", PARTITIONS[-1], settings=alone)
     assert answers(settings, "long") == answers(alone, "long")

@@ -257,7 +257,7 @@ def test_a_pointer_of_any_length_fits_the_ledger(house: House, releases: list[Re
 
 def test_mlflow_and_the_service_being_away_are_named_and_fail_nothing(house: House, releases: list[Release]) -> None:
     house.live.process.terminate()
-    house.live.process.wait(60)
+    house.live.process.wait(120)
     away = dataclasses.replace(house.settings, mlflow_url="http://127.0.0.1:9")
     told = reconcile_registry(house.spec, settings=away, key="k")
     assert told.alarms == []

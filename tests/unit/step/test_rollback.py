@@ -90,7 +90,7 @@ def test_mlflow_being_away_is_pending_and_the_service_goes_back_all_the_same(
 
 def test_the_service_being_away_is_pending_and_ledger_and_alias_go_back(house: House, releases: list[Release]) -> None:
     house.live.process.terminate()
-    house.live.process.wait(60)
+    house.live.process.wait(120)
     told = roll_back(house.spec, 1, "too slow", "ann", settings=house.settings)
     assert (told.release, told.rows) == (1, 0)
     assert "release 1 of 'flight_delay' is pending: its pointer is written" in "".join(told.pending)

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from airflow.triggers.base import TriggerEvent
 
+from millrace.ingestion.arrival import FoundFile
 from millrace_airflow.triggers import arrival
 from millrace_airflow.triggers.arrival import FileArrivalTrigger
 from millrace_airflow.triggers.receipt import give_receipts
 
-_SOON = 5.0
+_SOON = 120.0
 
 
 class Store(dict[str, Any]):
@@ -27,7 +28,42 @@ class Store(dict[str, Any]):
         self[key] = value
 
 
-def _trigger(folder: Path, **changes: Any) -> FileArrivalTrigger:
+class Clock:
+    """Seconds of the trigger that pass when told."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+class Watched(FileArrivalTrigger):
+    """Counts its listings."""
+
+    listed = 0
+
+    async def _list(self) -> dict[str, FoundFile]:
+        try:
+            return await super()._list()
+        finally:
+            self.listed += 1
+
+    async def looked(self) -> None:
+        """Wait until a listing that began from now on has been dealt with."""
+        enough = self.listed + 3
+        while self.listed < enough:
+            await asyncio.sleep(0.005)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(arrival, "time", made)
+    return made
+
+
+def _trigger(folder: Path, **changes: Any) -> Watched:
     given = {
         "source": "readings",
         "uri": f"{folder}/{{partition}}.csv",
@@ -36,7 +72,7 @@ def _trigger(folder: Path, **changes: Any) -> FileArrivalTrigger:
         "poll_seconds": 0.02,
         "settle_seconds": 0.1,
     }
-    return FileArrivalTrigger(**{**given, **changes})
+    return Watched(**{**given, **changes})
 
 
 def _run(scenario: Callable[[AsyncIterator[TriggerEvent]], Awaitable[None]], trigger: FileArrivalTrigger) -> None:
@@ -50,16 +86,16 @@ def _run(scenario: Callable[[AsyncIterator[TriggerEvent]], Awaitable[None]], tri
     asyncio.run(main())
 
 
-async def _next(events: AsyncIterator[TriggerEvent], within: float = _SOON) -> dict[str, Any]:
-    event = await asyncio.wait_for(anext(events), within)
+async def _next(events: AsyncIterator[TriggerEvent]) -> dict[str, Any]:
+    event = await asyncio.wait_for(anext(events), _SOON)
     return dict(event.payload)
 
 
-async def _nothing(events: AsyncIterator[TriggerEvent], for_s: float) -> asyncio.Task[TriggerEvent]:
-    """Nothing is told for a while; gives back the wait that goes on, since cancelling it would end the generator."""
-    waiting = asyncio.ensure_future(anext(events))  # type: ignore[arg-type]
-    done, _ = await asyncio.wait([waiting], timeout=for_s)
-    assert not done
+async def _nothing(events: AsyncIterator[TriggerEvent], trigger: Watched) -> asyncio.Task[TriggerEvent]:
+    """Nothing is told at the next look; gives back the wait that goes on: to cancel it would end the generator."""
+    waiting = asyncio.ensure_future(anext(events))
+    await trigger.looked()
+    assert not waiting.done()
     return waiting
 
 
@@ -84,28 +120,34 @@ def test_files_that_are_there_are_told_in_one_flat_event(tmp_path: Path) -> None
     _run(scenario, _trigger(tmp_path))
 
 
-def test_a_growing_file_is_told_when_it_stands_still_and_again_when_it_changes(tmp_path: Path) -> None:
-    path = tmp_path / "2024-01.csv"
+def test_a_growing_file_is_told_when_it_stands_still_and_again_when_it_changes(tmp_path: Path, clock: Clock) -> None:
+    path, trigger = tmp_path / "2024-01.csv", _trigger(tmp_path, settle_seconds=10)
 
     async def scenario(events: AsyncIterator[TriggerEvent]) -> None:
-        waiting = await _nothing(events, 0.1)
+        waiting = await _nothing(events, trigger)
         for size in range(1, 8):
             path.write_text("a" * size)
-            await asyncio.sleep(0.06)
+            await trigger.looked()
+            clock.now += 9
+            await trigger.looked()
             assert not waiting.done()
+        clock.now += 1
         assert (await asyncio.wait_for(waiting, _SOON)).payload["partitions"] == ["2024-01"]
-        waiting = await _nothing(events, 0.3)
-        path.write_text("another")
+        clock.now += 1000
+        waiting = await _nothing(events, trigger)
+        path.write_text("another content")
+        await trigger.looked()
+        clock.now += 10
         assert (await asyncio.wait_for(waiting, _SOON)).payload["count"] == 1
 
-    _run(scenario, _trigger(tmp_path, settle_seconds=0.3))
+    _run(scenario, trigger)
 
 
-def test_the_loop_goes_on_while_a_storage_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_loop_goes_on_while_a_storage_is_away(tmp_path: Path) -> None:
     trigger = _trigger(tmp_path, uri="gopher://host/{partition}.csv")
 
     async def scenario(events: AsyncIterator[TriggerEvent]) -> None:
-        waiting = await _nothing(events, 0.2)
+        waiting = await _nothing(events, trigger)
         trigger.uri = f"{tmp_path}/{{partition}}.csv"
         (tmp_path / "2024-01.csv").write_text("a\n")
         assert (await asyncio.wait_for(waiting, _SOON)).payload["partitions"] == ["2024-01"]
@@ -114,20 +156,22 @@ def test_the_loop_goes_on_while_a_storage_is_away(tmp_path: Path, monkeypatch: p
 
 
 def test_an_event_without_a_receipt_is_told_again_and_one_with_is_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock
 ) -> None:
-    monkeypatch.setattr(arrival, "_PATIENCE_S", 0.2)
+    monkeypatch.setattr(arrival, "_PATIENCE_S", 100.0)
     (tmp_path / "2024-01.csv").write_text("a\n")
-    trigger, store = _trigger(tmp_path), Store()
+    trigger, store = _trigger(tmp_path, settle_seconds=0), Store()
     trigger.asset_state_store = store
 
     async def scenario(events: AsyncIterator[TriggerEvent]) -> None:
         first = await _next(events)
+        clock.now += 100
         again = await _next(events)
         assert again["files"] == first["files"]
         assert again["number"] != first["number"]
         give_receipts({"asset": store}, {"asset": [again["number"]]})
-        waiting = await _nothing(events, 1.0)
+        clock.now += 1_000_000
+        waiting = await _nothing(events, trigger)
         waiting.cancel()
         await asyncio.wait([waiting])
 

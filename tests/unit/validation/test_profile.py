@@ -80,7 +80,7 @@ def test_statistics_are_those_of_a_brute_force_count(rows: list[dict[str, Any]])
             assert list((item.top or {}).values()) == sorted((item.top or {}).values(), reverse=True)
         if name in ("whole", "real") and values:
             assert (item.min_number, item.max_number) == (float(min(values)), float(max(values)))
-            assert item.mean == pytest.approx(statistics.fmean(values), rel=1e-9, abs=1e-9)
+            assert item.mean == pytest.approx(float(statistics.mean(values)), rel=1e-9, abs=1e-9)
             for place, share in (("q001", 0.001), ("q05", 0.05), ("q50", 0.5), ("q95", 0.95), ("q999", 0.999)):
                 assert getattr(item, place) == float(quantile(values, share))
         if name == "text" and values:
@@ -95,6 +95,12 @@ def test_statistics_are_those_of_a_brute_force_count(rows: list[dict[str, Any]])
 def test_numbers_that_are_none_are_not_measured() -> None:
     item = column([1.0, 2.0, 3.0, math.nan, math.inf, -math.inf, 1e300])
     assert (item.rows, item.nulls, item.mean, item.min_number, item.max_number) == (7, 0, 2.0, 1.0, 3.0)
+
+
+def test_large_whole_numbers_that_cancel_out_leave_the_mean_of_the_small_ones() -> None:
+    for values in ([2**62, 1, -(2**62)], [1, 2**62, -(2**62)]):
+        assert column(values, pa.int64()).mean == pytest.approx(1 / 3)
+    assert column([2**64 - 1, 2**64 - 1], pa.uint64()).mean == pytest.approx(2.0**64)
 
 
 def test_a_column_without_a_value_has_counts_alone() -> None:
