@@ -8,8 +8,8 @@ MAKEFLAGS += --no-print-directory
 PY := .venv/bin/python
 MILLRACE := $(PY) -m millrace.cli.main
 PYTEST := $(PY) -m pytest -p no:cacheprovider
-# Slow tests here have folders and processes of their own, so two run at once; elsewhere they start Airflow or Ray.
-SIDE_BY_SIDE := tests/contract tests/dags tests/faults tests/unit
+# Slow tests here have folders of their own, so two run at once; elsewhere they kill processes, start Airflow or Ray.
+SIDE_BY_SIDE := tests/contract tests/dags tests/unit
 # Tests keep their state apart from the installation's.
 export MILLRACE_TEST_VAR ?= $(CURDIR)/var/test
 
